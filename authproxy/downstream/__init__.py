@@ -1,0 +1,1 @@
+"""Connections from clients: one module for each HTTP version, all carrying exchanges."""

@@ -1,0 +1,1 @@
+"""The socket layer: Twisted transports that write eagerly and speak TLS on the socket itself."""
