@@ -1,0 +1,144 @@
+"""Message heads: what the parsers return, forwarding rewrites and the serialiser takes.
+
+One object for each direction, the same for HTTP/1.1 and HTTP/2. A head is plain data: whoever
+builds one answers for its fields being valid; the parsers of this package do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+# (lower-case name, value) pairs in the order in which they came; a repeated field stays repeated.
+Fields = list[tuple[bytes, bytes]]
+
+# The two values of `length` that are no number of octets.
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+
+@attrs.frozen
+class HeadLimits:
+    """The bounds of a head.
+
+    head_bytes counts from the first octet to the end of the empty line, line_bytes one line
+    without its CRLF, fields the field lines.
+    """
+
+    head_bytes: int = 65536
+    line_bytes: int = 32768
+    fields: int = 100
+
+
+class RequestHead:
+    """The head of a request.
+
+    target is in origin-form ("/path?query") or b"*"; version is 10, 11 or 20. host is the one
+    authority of the request, b"" for an HTTP/1.0 request that names none. length is the number of
+    octets of content (0: none) or CHUNKED. expects_continue: the client waits for a 100 before it
+    sends the content. keep_alive: what version and Connection say. upgrade: this is a complete and
+    proper WebSocket handshake; any other Upgrade is not one. dropped counts the fields that
+    forwarding left out for their names.
+    """
+
+    __slots__ = (
+        "dropped",
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        version: int,
+        fields: Fields,
+        host: bytes = b"",
+        length: int = 0,
+        expects_continue: bool = False,
+        keep_alive: bool = True,
+        upgrade: bool = False,
+        dropped: int = 0,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.fields = fields
+        self.host = host
+        self.length = length
+        self.expects_continue = expects_continue
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.dropped = dropped
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first field of this lower-case name."""
+        return _first(self.fields, name)
+
+    def __repr__(self) -> str:
+        # Without query and values: both carry secrets (code, state, Cookie).
+        path = self.target.partition(b"?")[0].decode("latin-1")
+        flags = [
+            name for name in ("expects_continue", "keep_alive", "upgrade") if getattr(self, name)
+        ]
+        return (
+            f"<RequestHead {self.method.decode('latin-1')} {path} {self.version} "
+            f"host={self.host.decode('latin-1')} {len(self.fields)} fields "
+            f"length={_length_word(self.length)} {' '.join(flags)}>"
+        )
+
+
+class ResponseHead:
+    """The head of a response.
+
+    version is 10, 11 or 20; reason may be b"". length is the number of octets of content that
+    follow on the wire (0 for a response to HEAD, 1xx, 204 and 304, whatever Content-Length says),
+    CHUNKED or UNTIL_CLOSE.
+    """
+
+    __slots__ = ("fields", "keep_alive", "length", "reason", "status", "version")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        version: int,
+        fields: Fields,
+        length: int = 0,
+        keep_alive: bool = True,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.version = version
+        self.fields = fields
+        self.length = length
+        self.keep_alive = keep_alive
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first field of this lower-case name."""
+        return _first(self.fields, name)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ResponseHead {self.status} {self.version} {len(self.fields)} fields "
+            f"length={_length_word(self.length)}{' keep_alive' if self.keep_alive else ''}>"
+        )
+
+
+def _first(fields: Fields, name: bytes) -> bytes | None:
+    for known, value in fields:
+        if known == name:
+            return value
+    return None
+
+
+def _length_word(length: int) -> str:
+    return {CHUNKED: "chunked", UNTIL_CLOSE: "until-close"}.get(length, str(length))

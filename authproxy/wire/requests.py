@@ -1,0 +1,168 @@
+"""Heads of requests: octets -> RequestHead. RFC 9112 3, RFC 9110 7.2, 7.8, 10.1.1.
+
+Owns what may stand in a request line, which authority a request has, and what its fields ask of
+the connection. It does not know which hosts exist or what is forwarded.
+"""
+
+from __future__ import annotations
+
+from . import framing
+from .errors import ProtocolError
+from .grammar import (
+    ABSOLUTE_FORM,
+    CRLF,
+    END_OF_HEAD,
+    HOST,
+    HOST_OCTETS,
+    HTTP_VERSION,
+    METHOD,
+    METHOD_OCTETS,
+    METHOD_SO_FAR,
+    REQUEST_LINE,
+    TARGET,
+)
+from .heads import HeadLimits, RequestHead
+from .sections import parse_fields, refuse_incomplete
+from .websocket import asks_for_websocket
+
+_COMMON_METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
+# CONNECT would make a tunnel of the proxy; TRACE echoes Cookie and Authorization (RFC 9110 9.3.8).
+_REFUSED_METHODS = frozenset([b"CONNECT", b"TRACE"])
+
+
+def parse_request(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | None:
+    """The head at the beginning of `data` and the number of its octets; None: more are needed.
+
+    One empty line before the request line is skipped (RFC 9112 2.2) and counted as consumed.
+    Raises ProtocolError with the status that the client is to get.
+    """
+    start = 2 if data.startswith(CRLF) else 0
+    end = data.find(END_OF_HEAD, start, start + limits.head_bytes)
+    if end < 0:
+        _refuse_early(data, start, limits)
+        return None
+    line = REQUEST_LINE.match(data, start)
+    if line is None:
+        method, target, version, authority, after_line = _unusual_line(data, start, limits)
+    else:
+        method, target, minor = line.groups()
+        version = 11 if minor == b"1" else 10
+        authority = None
+        after_line = line.end()
+        if after_line - start - 2 > limits.line_bytes:
+            raise _line_too_long()
+    if method not in _COMMON_METHODS:
+        _check_method(method)
+    fields = parse_fields(data[after_line : end + 2], limits, 400)
+
+    named = framing.by_name(fields, 400)
+    host = named.get(b"host")
+    if authority is not None or host is None:
+        host = _authority(authority, host, version)
+    elif not HOST.fullmatch(host) or len(host) > HOST_OCTETS:
+        raise ProtocolError(400, "bad characters in Host")
+    length = framing.content_length(named, version, 400) or 0
+    expects_continue = b"expect" in named and _expects_continue(named[b"expect"], version, length)
+    keep_alive = framing.keeps_alive(named.get(b"connection"), version)
+    upgrade = b"upgrade" in named and asks_for_websocket(method, version, length, named)
+    return (
+        RequestHead(
+            method, target, version, fields, host, length, expects_continue, keep_alive, upgrade
+        ),
+        end + 4,
+    )
+
+
+def _refuse_early(data: bytes, start: int, limits: HeadLimits) -> None:
+    """Refuse an incomplete head that cannot become a good one, as far as that is cheap to know."""
+    line_end = data.find(CRLF, start, start + limits.line_bytes + 2)
+    if line_end < 0:
+        # One octet more may be the CR of the line's end.
+        if len(data) - start > limits.line_bytes + 1:
+            raise _line_too_long()
+        # A TLS hello, a PROXY header or a bare LF in the wrong place show in the first octets.
+        if len(data) > start and data[start:] != b"\r" and not METHOD_SO_FAR.match(data, start):
+            _check_method(data[start:].partition(b" ")[0])
+    elif data[line_end - 9 : line_end] not in (b" HTTP/1.1", b" HTTP/1.0"):
+        # HTTP/0.9 sends nothing after this line, and waits.
+        _unusual_line(data, start, limits)
+    refuse_incomplete(data, start, limits, 400)
+
+
+def _unusual_line(
+    data: bytes, start: int, limits: HeadLimits
+) -> tuple[bytes, bytes, int, bytes | None, int]:
+    """A request line other than origin-form in HTTP/1.0 or 1.1: what it says, or its fault.
+
+    Method, target, version, authority of an absolute-form (else None), index after the line.
+    """
+    end = data.find(CRLF, start)
+    line = data[start:end]
+    if len(line) > limits.line_bytes:
+        raise _line_too_long()
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise ProtocolError(400, "a request line that is not method, target and version")
+    method, target, version = parts
+    if not HTTP_VERSION.fullmatch(version):
+        raise ProtocolError(400, "a malformed HTTP version")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise ProtocolError(505, "an HTTP version other than 1.0 and 1.1")
+    _check_method(method)
+    if b"#" in target:
+        raise ProtocolError(400, "a fragment in the request target")
+    if not TARGET.fullmatch(target):
+        raise ProtocolError(400, "bad characters in the request target")
+    authority = None
+    if target != b"*":
+        authority, target = _reduce(method, target)
+    elif method != b"OPTIONS":
+        raise ProtocolError(400, "the target * with a method other than OPTIONS")
+    return method, target, 11 if version == b"HTTP/1.1" else 10, authority, end + 2
+
+
+def _reduce(method: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """Authority and origin-form of an absolute-form. RFC 9112 3.2.2, 3.2.4."""
+    form = ABSOLUTE_FORM.fullmatch(target)
+    if form is None:
+        raise ProtocolError(400, "a request target in none of the known forms")
+    authority, path, query = form.groups()
+    if not path and not query and method == b"OPTIONS":
+        return authority, b"*"
+    return authority, (path or b"/") + query
+
+
+def _authority(authority: bytes | None, host: bytes | None, version: int) -> bytes:
+    """The one authority of a request with an absolute-form or without Host. RFC 9112 3.2."""
+    if host is None:
+        if version != 10:
+            raise ProtocolError(400, "no Host field")
+        if authority is None:
+            return b""
+    elif authority is not None and authority.lower() != host.lower():
+        raise ProtocolError(400, "the authority of the target is not that of Host")
+    only = authority if authority is not None else host
+    if only is None or not HOST.fullmatch(only) or len(only) > HOST_OCTETS:
+        raise ProtocolError(400, "bad characters in Host")
+    return only
+
+
+def _check_method(method: bytes) -> None:
+    """Refuse what no site gets. Without case: some servers fold it."""
+    if not METHOD.fullmatch(method):
+        raise ProtocolError(400, "a method that is no token")
+    if len(method) > METHOD_OCTETS:
+        raise ProtocolError(501, "a method that is too long to be one")
+    if method.upper() in _REFUSED_METHODS:
+        raise ProtocolError(405, "the method is not allowed here")
+
+
+def _expects_continue(value: bytes, version: int, length: int) -> bool:
+    """RFC 9110 10.1.1: ignored from HTTP/1.0; without content there is nothing to wait for."""
+    if value.lower() != b"100-continue":
+        raise ProtocolError(417, "an expectation other than 100-continue")
+    return version == 11 and length != 0
+
+
+def _line_too_long() -> ProtocolError:
+    return ProtocolError(414, "the request line is too long", "limits.line_bytes")

@@ -1,0 +1,58 @@
+"""Heads of responses: octets -> ResponseHead. RFC 9112 4, 6.3.
+
+Owns what upstream may say in a status line and how the length of its content follows from the
+request it answers. Every fault is upstream's: 502.
+"""
+
+from __future__ import annotations
+
+from . import framing
+from .errors import ProtocolError
+from .grammar import CRLF, END_OF_HEAD, STATUS_LINE
+from .heads import UNTIL_CLOSE, HeadLimits, ResponseHead
+from .sections import over_limit, parse_fields, refuse_incomplete
+
+_BEGINNING = b"HTTP/1."
+
+
+def parse_response(
+    data: bytes, limits: HeadLimits, method: bytes
+) -> tuple[ResponseHead, int] | None:
+    """The head at the beginning of `data` and the number of its octets; None: more are needed.
+
+    method: that of the request which this answers. Raises ProtocolError, always 502.
+    """
+    end = data.find(END_OF_HEAD, 0, limits.head_bytes)
+    if end < 0:
+        _refuse_early(data, limits)
+        return None
+    line = STATUS_LINE.match(data)
+    if line is None:
+        raise ProtocolError(502, "a malformed status line")
+    if line.end() - 2 > limits.line_bytes:
+        raise over_limit(502, "the status line is too long", "limits.line_bytes")
+    minor, digits, reason = line.groups(b"")
+    version = 11 if minor == b"1" else 10
+    status = int(digits)
+    fields = parse_fields(data[line.end() : end + 2], limits, 502)
+
+    named = framing.by_name(fields, 502)
+    length = framing.content_length(named, version, 502)
+    keep_alive = framing.keeps_alive(named.get(b"connection"), version)
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+        length = 0
+    elif length is None:
+        length = UNTIL_CLOSE
+        keep_alive = False
+    return ResponseHead(status, reason, version, fields, length, keep_alive), end + 4
+
+
+def _refuse_early(data: bytes, limits: HeadLimits) -> None:
+    """Refuse an incomplete head that cannot become a good one, as far as that is cheap to know."""
+    if not _BEGINNING.startswith(data[: len(_BEGINNING)]):
+        raise ProtocolError(502, "a malformed status line")
+    # One octet more may be the CR of the line's end.
+    too_long = limits.line_bytes + 2
+    if len(data) >= too_long and data.find(CRLF, 0, too_long) < 0:
+        raise over_limit(502, "the status line is too long", "limits.line_bytes")
+    refuse_incomplete(data, 0, limits, 502)
