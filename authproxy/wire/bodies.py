@@ -179,7 +179,7 @@ class ChunkedReader(Reader):
             self._held = data[start:]
             refuse_incomplete(self._held, 0, limits, self.status)
             return
-        fields = parse_fields(data[start + 2 : end + 2], limits, self.status)
+        fields = parse_fields(data[start:end], limits, self.status)
         if not _NO_TRAILERS.isdisjoint([name for name, _ in fields]):
             raise ProtocolError(self.status, "a trailer field that may not be one")
         self.trailers = fields

@@ -61,9 +61,8 @@ STATUS_LINE: Final = re.compile(
 )
 
 # field-line = field-name ":" OWS field-value OWS                             RFC 9112 5
-# To be used by sections.parse_fields only, which first makes sure that the value's "not CR" cannot
-# run over a line's end; trailing white space is left on the value.
-FIELD_LINE: Final = re.compile(rb"^(" + _TCHAR + rb"++):([^\r]*+)\r\n", re.MULTILINE)
+# The end of one line and the name that begins the next: sections.parse_fields splits by it.
+FIELD_START: Final = re.compile(rb"\r\n(" + _TCHAR + rb"++):")
 FIELD_NAME: Final = METHOD
 
 # field-vchar / SP / HTAB, obs-text included                                  RFC 9110 5.5

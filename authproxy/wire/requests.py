@@ -43,17 +43,17 @@ def parse_request(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | 
         return None
     line = REQUEST_LINE.match(data, start)
     if line is None:
-        method, target, version, authority, after_line = _unusual_line(data, start, limits)
+        method, target, version, authority, line_end = _unusual_line(data, start, limits)
     else:
         method, target, minor = line.groups()
         version = 11 if minor == b"1" else 10
         authority = None
-        after_line = line.end()
-        if after_line - start - 2 > limits.line_bytes:
+        line_end = line.end() - 2
+        if line_end - start > limits.line_bytes:
             raise _line_too_long()
     if method not in _COMMON_METHODS:
         _check_method(method)
-    fields = parse_fields(data[after_line : end + 2], limits, 400)
+    fields = parse_fields(data[line_end:end], limits, 400)
 
     named = framing.by_name(fields, 400)
     host = named.get(b"host")
@@ -94,7 +94,7 @@ def _unusual_line(
 ) -> tuple[bytes, bytes, int, bytes | None, int]:
     """A request line other than origin-form in HTTP/1.0 or 1.1: what it says, or its fault.
 
-    Method, target, version, authority of an absolute-form (else None), index after the line.
+    Method, target, version, authority of an absolute-form (else None), index of the line's end.
     """
     end = data.find(CRLF, start)
     line = data[start:end]
@@ -118,7 +118,7 @@ def _unusual_line(
         authority, target = _reduce(method, target)
     elif method != b"OPTIONS":
         raise ProtocolError(400, "the target * with a method other than OPTIONS")
-    return method, target, 11 if version == b"HTTP/1.1" else 10, authority, end + 2
+    return method, target, 11 if version == b"HTTP/1.1" else 10, authority, end
 
 
 def _reduce(method: bytes, target: bytes) -> tuple[bytes, bytes]:

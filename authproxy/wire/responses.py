@@ -34,7 +34,7 @@ def parse_response(
     minor, digits, reason = line.groups(b"")
     version = 11 if minor == b"1" else 10
     status = int(digits)
-    fields = parse_fields(data[line.end() : end + 2], limits, 502)
+    fields = parse_fields(data[line.end() - 2 : end], limits, 502)
 
     named = framing.by_name(fields, 502)
     length = framing.content_length(named, version, 502)

@@ -7,35 +7,36 @@ fault an unacceptable section has. Which fields mean something is not known here
 from __future__ import annotations
 
 from .errors import ProtocolError
-from .grammar import CRLF, FIELD_LINE, FIELD_NAME, FIELD_TEXT
+from .grammar import CRLF, FIELD_NAME, FIELD_START, FIELD_TEXT
 from .heads import Fields, HeadLimits
+
+_lower = bytes.lower
+_strip = bytes.strip
 
 
 def parse_fields(section: bytes, limits: HeadLimits, status: int) -> Fields:
-    """The fields of a section that is empty or ends with the CRLF of its last line.
+    """The fields of a section in which every line has its CRLF before it, not behind it.
 
     Names in lower case, values without the white space around them. Raises ProtocolError with
     `status` for a malformed section; what is over a limit is 431 for a client, else `status`.
     """
-    # What is left without text must be CRLF CRLF CRLF ... . This finds control octets and most
-    # misplaced CRs and LFs at the speed of memory, gives the number of lines before anything is
-    # allocated for them, and it keeps the expression linear: between two CRs there is now exactly
-    # one LF, so "not CR" can run over at most one of them.
+    # What is left of the section without text must be CRLF CRLF CRLF ... . This finds control
+    # octets at the speed of memory, and counts the lines before anything is allocated for them.
     breaks = section.translate(None, FIELD_TEXT)
     lines = len(breaks) >> 1
     if breaks != CRLF * lines:
-        raise ProtocolError(status, _fault(section))
+        raise ProtocolError(status, _text_fault(section))
     if lines > limits.fields:
         raise over_limit(status, "too many fields", "limits.fields")
     if len(section) > limits.line_bytes and longest_line(section) > limits.line_bytes:
         raise over_limit(status, "a field line is too long", "limits.line_bytes")
-    # Every match starts where a line starts and takes at least one CRLF. There are as many of
-    # them as CRLFs, so each took one line and no line is left over.
-    found = FIELD_LINE.findall(section)
-    if len(found) != lines:
-        raise ProtocolError(status, _fault(section))
+    # [b"", name, value, name, value, ...]. If there are as many names as lines, then every CR and
+    # LF of the section was one that stands before a name and its colon: no line is left over.
+    parts = FIELD_START.split(section)
+    if len(parts) != 2 * lines + 1:
+        raise ProtocolError(status, _line_fault(section))
     # strip() takes more than OWS, but no VT, FF, CR or LF is left at this point.
-    return [(name.lower(), value.strip()) for name, value in found]
+    return list(zip(map(_lower, parts[1::2]), map(_strip, parts[2::2]), strict=True))
 
 
 def refuse_incomplete(data: bytes, start: int, limits: HeadLimits, status: int) -> None:
@@ -51,7 +52,7 @@ def refuse_incomplete(data: bytes, start: int, limits: HeadLimits, status: int) 
     lines = data.count(CRLF, start)
     bare_cr = data.count(b"\r", start) - data.endswith(b"\r") != lines
     if bare_cr or data.count(b"\n", start) != lines or data.find(b"\0", start) >= 0:
-        raise ProtocolError(status, _fault(data[start:]))
+        raise ProtocolError(status, _text_fault(data[start:]))
     if lines - 1 > limits.fields:
         raise over_limit(status, "too many fields", "limits.fields")
     # One octet more may be the CR of the line's end.
@@ -69,21 +70,24 @@ def over_limit(status: int, reason: str, limit: str) -> ProtocolError:
     return ProtocolError(431 if status == 400 else status, reason, limit)
 
 
-def _fault(section: bytes) -> str:
-    """What is wrong with a section that was refused: the words for the log and the page."""
-    lines = section.split(CRLF)
-    if b"\n" in section.replace(CRLF, b""):
-        return "a line ends with LF alone"
-    if any(b"\r" in line for line in lines[:-1]) or b"\r" in lines[-1][:-1]:
+def _text_fault(text: bytes) -> str:
+    """Which octet is wrong in a text that holds one: the words for the log and the page."""
+    rest = text.replace(CRLF, b"")
+    if b"\n" in rest:
+        return "a line that ends with LF alone"
+    if b"\0" in rest:
+        return "a NUL octet in the head"
+    if b"\r" in rest:
         return "a CR without LF"
-    if b"\0" in section:
-        return "a NUL octet in the field section"
-    if section.replace(CRLF, b"").translate(None, FIELD_TEXT):
-        return "a control octet in the field section"
-    for line in lines[:-1]:
+    return "a control octet in the head"
+
+
+def _line_fault(section: bytes) -> str:
+    """What is wrong with a section in which some line is no field line."""
+    for line in section.split(CRLF)[1:]:
+        name, colon, _ = line.partition(b":")
         if line[:1] in (b" ", b"\t"):
             return "a folded field line"
-        name, colon, _ = line.partition(b":")
         if not colon:
             return "a field line without a colon"
         if not name:

@@ -1,0 +1,78 @@
+"""Owns time: one coarse sweep over everything that has a deadline.
+
+A connection that would use one DelayedCall per state pays for a heap operation several times per
+request. Here a deadline is a float attribute that the connection sets when it changes state; twice
+a second one pass looks at all of them. A deadline is therefore met up to half a second late, and
+setting one costs an attribute assignment.
+
+Knows nothing of connections: an item has `deadline` (seconds of the clock; NEVER for none) and
+`deadline_passed(now)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+NEVER = float("inf")
+RESOLUTION = 0.5  # seconds between two sweeps
+
+log = Logger()
+
+
+class Timed(Protocol):
+    """What a sweep looks at."""
+
+    deadline: float
+
+    def deadline_passed(self, now: float) -> None:
+        """The deadline lies behind `now`. Set a new one, or be removed: else it is called again."""
+
+
+class Deadlines:
+    """The set of items whose deadlines are watched.
+
+    `now` is the clock that deadlines are moments of: monotonic seconds in production (the
+    reactor's own clock is the wall clock, which jumps), Clock.seconds in tests.
+    """
+
+    def __init__(self, reactor: IReactorTime, now: Callable[[], float]) -> None:
+        self.now = now
+        self._reactor = reactor
+        self._items: set[Timed] = set()
+        self._call: IDelayedCall | None = None
+        self.add = self._items.add
+        self.discard = self._items.discard
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        if self._call is None:
+            self._call = self._reactor.callLater(RESOLUTION, self._sweep_and_go_on)
+
+    def stop(self) -> None:
+        """End sweeping; the items stay."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _sweep_and_go_on(self) -> None:
+        self._call = self._reactor.callLater(RESOLUTION, self._sweep_and_go_on)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Tell every item whose deadline has passed. One that raises is dropped and logged."""
+        now = self.now()
+        for item in [item for item in self._items if item.deadline <= now]:
+            # An earlier one of this sweep may have ended or moved this one.
+            if item in self._items and item.deadline <= now:
+                try:
+                    item.deadline_passed(now)
+                except Exception:
+                    self._items.discard(item)
+                    log.failure("A deadline's consequence failed ({item!r})", item=item)

@@ -1,0 +1,405 @@
+"""Owns one HTTP/1.x connection from a client (RFC 9112): reads requests, writes responses.
+
+One request at a time; what a client sends ahead is held, bounded, and answered in order. The state
+is `_receive`, the bound method that takes the next bytes:
+
+    _receive_head  ->  _receive_body  ->  _receive_early  ->  _receive_head ...
+                                      \\->  _receive_discarded (linger)  or  _receive_nothing (closing)
+
+Knows framing, persistence and deadlines of the client's side; what a request means is the
+exchange's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet import protocol
+from twisted.python.failure import Failure
+
+from .. import pages, trust
+from ..deadlines import NEVER
+from ..exchange import Exchange
+from ..relay import Relay
+from ..wire import bodies, serialise
+from ..wire.errors import ProtocolError
+from ..wire.heads import CHUNKED, UNTIL_CLOSE, Fields, RequestHead, ResponseHead
+from ..wire.requests import parse_request
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+    from ..transport.opening import Opening
+    from ..transport.stream import Stream
+
+
+class Connection(protocol.Protocol):
+    """A client's connection.
+
+    `opening` says who the peer is and whether TLS is there.
+    """
+
+    transport: Stream
+
+    def __init__(self, gateway: Gateway, opening: Opening) -> None:
+        self.deadline = NEVER
+        self._gateway = gateway
+        self._opening = opening
+        self._peer = trust.direct(
+            opening.peer, b"https" if opening.secure else b"http", gateway.networks
+        )
+        self._receive = self._receive_head
+        self._held = b""
+        self._out: list[bytes] = []
+        self._exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        self._body: bodies.Reader | None = None
+        self._request_ended = True
+        self._chunked = False
+        self._last = False  # this response is the connection's last
+        self._serving = False
+        self._blocked = False  # the client takes no more for now
+        self._stopped = False  # we take no more from the client for now
+        self._begun = False  # some of a head is here
+        self._requests = 0
+        self._opened_at = gateway.now()
+        self._rate_since = 0.0
+        self._rate_octets = 0
+        self._unsent = 0
+        self._discarded = 0
+
+    def __repr__(self) -> str:
+        state = self._receive.__name__.removeprefix("_receive_")
+        return f"<{type(self).__name__} {self._opening.peer} {state} requests={self._requests}>"
+
+    def connectionMade(self) -> None:
+        """Open, and TLS where it belongs."""
+        gateway = self._gateway
+        gateway.connections.add(self)
+        gateway.deadlines.add(self)
+        self.deadline = self._opened_at + gateway.timeouts.head
+        self.transport.bufferSize = gateway.limits.buffer
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self._receive(data)
+
+    # Requests.
+
+    def _receive_head(self, data: bytes) -> None:
+        self._held = self._held + data if self._held else data
+        self._serve()
+
+    def _serve(self) -> None:
+        """Begin what is held, request after request. Answers made at once come back here while
+        the loop runs, so pipelining never recurses."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while self._held and self._receive == self._receive_head and not self._blocked:
+                parsed = parse_request(self._held, self._gateway.head_limits)
+                if parsed is None:
+                    self._await_head()
+                    break
+                head, consumed = parsed
+                self._held = self._held[consumed:]
+                self._begin(head)
+        except ProtocolError as e:
+            self._refuse(e)
+        finally:
+            self._serving = False
+
+    def _await_head(self) -> None:
+        if not self._begun:
+            # Absolute from the head's first octet: drips do not move it.
+            self._begun = True
+            self.deadline = self._gateway.now() + self._gateway.timeouts.head
+
+    def _begin(self, head: RequestHead) -> None:
+        gateway = self._gateway
+        self._begun = False
+        self._requests += 1
+        self._head = head
+        self._last = (
+            not head.keep_alive
+            or gateway.draining
+            or self._requests >= gateway.limits.requests_per_connection
+            or gateway.now() - self._opened_at >= gateway.timeouts.connection_age
+        )
+        client = trust.identify(head, self._peer, gateway.networks)
+        exchange = self._exchange = Exchange(gateway, self, head, client)
+        if head.length == 0:
+            self._request_ended = True
+            self._receive = self._receive_early
+            self.deadline = NEVER
+            exchange.begin()
+            return
+        self._request_ended = False
+        self._body = bodies.reader_for(head.length)
+        self._receive = self._receive_body
+        self._rate_since = gateway.now()
+        self._rate_octets = 0
+        self.deadline = self._rate_since + gateway.timeouts.body_idle
+        exchange.begin()
+        if self._held and self._exchange is exchange:
+            data, self._held = self._held, b""
+            self._receive_body(data)
+
+    def _receive_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        try:
+            self._watch_rate(len(data))
+            content = body.receive(data)
+        except ProtocolError as e:
+            self._last = True
+            exchange.refuse(e)
+            return
+        if body.finished:
+            self._body = None
+            self._held = body.rest
+            self._request_ended = True
+            self._receive = self._receive_early
+            self.deadline = NEVER
+        if content:
+            exchange.request_content(content)
+        if body.finished and self._exchange is exchange:
+            exchange.request_end(body.trailers)
+
+    def _watch_rate(self, octets: int) -> None:
+        gateway = self._gateway
+        limits = gateway.limits
+        now = gateway.now()
+        self._rate_octets += octets
+        elapsed = now - self._rate_since
+        if elapsed > limits.body_rate_after and self._rate_octets < limits.body_rate * elapsed:
+            raise ProtocolError(408, "the request body came too slowly", "limits.body_rate")
+        if not self._stopped:
+            self.deadline = now + gateway.timeouts.body_idle
+
+    def _receive_early(self, data: bytes) -> None:
+        """The next request, while this one is not answered."""
+        self._held += data
+        if len(self._held) > self._gateway.limits.pipelined_bytes and not self._stopped:
+            self._stopped = True
+            self.transport.pauseProducing()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """What came is no request: say so and close."""
+        gateway = self._gateway
+        request_id = pages.new_request_id()
+        head, content = pages.answer(
+            error.status, None, request_id=request_id, detail=error.reason
+        )
+        gateway.refused_head(
+            self._peer.address, self._peer.scheme, error.status, error.reason, request_id
+        )
+        self._last = True
+        self._request_ended = False  # more of it may be on its way: linger
+        self.send_head(head)
+        self.send_content(content)
+        self.send_end([])
+
+    # Responses: the Downstream interface of an exchange.
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A 1xx; HTTP/1.0 knows none."""
+        if self._head is not None and self._head.version >= 11:
+            self._out.append(serialise.response_head(head))
+
+    def send_head(self, head: ResponseHead) -> None:
+        """The final response's head."""
+        length = head.length
+        old = self._head is not None and self._head.version < 11
+        self._chunked = False
+        if length < 0:
+            if old:
+                self._last = True  # only the end of the connection can end it
+            else:
+                self._chunked = True
+                head.fields.append((b"transfer-encoding", b"chunked"))
+        if not self._request_ended:
+            self._last = True
+        if self._last or self._gateway.draining:
+            self._last = True
+            head.fields.append((b"connection", b"close"))
+        elif old:
+            head.fields.append((b"connection", b"keep-alive"))
+        self._out.append(serialise.response_head(head))
+
+    def send_content(self, data: bytes) -> None:
+        """Some content."""
+        self._out.append(serialise.chunk(data) if self._chunked else data)
+
+    def send_end(self, trailers: Fields) -> None:
+        """The response is complete: on to the next request, or to the end."""
+        if self._chunked:
+            self._out.append(serialise.last_chunk(trailers))
+        self.flush()
+        self._exchange = None
+        if self._requests == 1:
+            self._opening.proven()
+        if not self._last:
+            self._receive = self._receive_head
+            self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
+            if self._stopped:
+                self._resume_input()
+            if self._held:
+                self._serve()
+        elif self._request_ended and not self._held:
+            self._close()
+        else:
+            self._linger()
+
+    def flush(self) -> None:
+        """One write for all that came together."""
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self._out = []
+
+    def abort(self) -> None:
+        """Cut the response: a reset, where a clean end would look like a whole response."""
+        self._exchange = None
+        self._leave()
+        self.transport.abortConnection()
+
+    def pause_reading(self) -> None:
+        """Upstream takes no more of the request."""
+        if not self._stopped and not self._request_ended:
+            self._stopped = True
+            self.deadline = NEVER  # it is not the client who is slow
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """It takes more again; the client's rate is measured from here."""
+        if self._stopped and not self._request_ended:
+            self._rate_since = self._gateway.now()
+            self._rate_octets = 0
+            self.deadline = self._rate_since + self._gateway.timeouts.body_idle
+            self._resume_input()
+
+    def _resume_input(self) -> None:
+        self._stopped = False
+        self.transport.resumeProducing()
+
+    def switch(self, head: ResponseHead, early: bytes, upstream: Stream) -> None:
+        """Leave HTTP: upstream's 101 and what came with it, then bytes both ways."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self._out.append(serialise.response_head(head))
+        if early:
+            self._out.append(early)
+        self.flush()
+        self._opening.proven()
+        held, self._held = self._held, b""
+        self._leave()
+        Relay(self._gateway, exchange, self.transport, upstream, held)
+
+    # Backpressure: we are the producer that the client's transport pauses.
+
+    def pauseProducing(self) -> None:
+        """The client does not take what we write."""
+        self._blocked = True
+        self._unsent = self.transport.buffered
+        self.deadline = self._gateway.now() + self._gateway.timeouts.write_stall
+        if self._exchange is not None:
+            self._exchange.pause_response()
+
+    def resumeProducing(self) -> None:
+        """It took everything."""
+        self._blocked = False
+        self.deadline = NEVER
+        if self._exchange is not None:
+            if self._receive == self._receive_body and not self._stopped:
+                self.deadline = self._gateway.now() + self._gateway.timeouts.body_idle
+            self._exchange.resume_response()
+        elif self._receive == self._receive_head:
+            self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
+            self._serve()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    # The end.
+
+    def deadline_passed(self, now: float) -> None:
+        """The client is too slow, or idle for long enough."""
+        if self._blocked or self._receive == self._receive_nothing:
+            self._stalled(now)
+        elif self._receive == self._receive_body:
+            assert self._exchange is not None
+            self._last = True
+            self.deadline = NEVER
+            self._exchange.refuse(ProtocolError(408, "the request body stopped", "timeouts.body_idle"))
+        elif self._receive == self._receive_head and self._begun:
+            self._refuse(ProtocolError(408, "the request head was not complete in time"))
+        else:
+            self._close()
+
+    def _stalled(self, now: float) -> None:
+        """Nothing, or less than the minimum rate, was taken since the deadline was set."""
+        timeout = self._gateway.timeouts.write_stall
+        unsent = self.transport.buffered
+        if self._unsent - unsent < self._gateway.limits.body_rate * timeout and unsent:
+            self._gateway.count_refused("the client did not read its response")
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.cancel()
+            self.abort()
+            return
+        self._unsent = unsent
+        self.deadline = now + timeout
+
+    def drain(self) -> None:
+        """Close as soon as no request runs."""
+        self._last = True
+        if self._receive == self._receive_head and not self._begun:
+            self._close()
+
+    def _linger(self) -> None:
+        """Close the write side and read on for a moment: a close with unread input would reset
+        the connection, and the client would lose the answer (RFC 9112 9.6)."""
+        gateway = self._gateway
+        self._receive = self._receive_discarded
+        self._held = b""
+        self._body = None
+        self.deadline = gateway.now() + gateway.timeouts.linger
+        self.transport.unregisterProducer()
+        self._blocked = False
+        if self._stopped:
+            self._resume_input()
+        self.transport.loseWriteConnection()
+
+    def _receive_discarded(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > self._gateway.limits.linger_bytes:
+            self._close()
+
+    def _close(self) -> None:
+        self._receive = self._receive_nothing
+        self._blocked = False
+        self._unsent = self.transport.buffered
+        self.deadline = self._gateway.now() + self._gateway.timeouts.write_stall
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _receive_nothing(self, data: bytes) -> None:
+        pass
+
+    def _leave(self) -> None:
+        self._receive = self._receive_nothing
+        self.deadline = NEVER
+        self._gateway.deadlines.discard(self)
+        self._gateway.connections.discard(self)
+        self.transport.unregisterProducer()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The client is gone."""
+        exchange, self._exchange = self._exchange, None
+        self._receive = self._receive_nothing
+        self._gateway.deadlines.discard(self)
+        self._gateway.connections.discard(self)
+        if exchange is not None:
+            exchange.cancel()

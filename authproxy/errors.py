@@ -1,0 +1,53 @@
+"""What can go wrong between us and upstream, and the one map from errors to statuses.
+
+Whoever notices a fault raises or passes one of these; nobody else chooses a status. The message of
+an error is for the log: it says what happened, and where there is a cure, the cure.
+"""
+
+from __future__ import annotations
+
+from .wire.errors import ProtocolError
+
+
+class UpstreamError(Exception):
+    """A request did not get its response from upstream."""
+
+    status = 502
+    retry_after = 0  # seconds; sent to the client where it is not 0
+
+
+class ConnectFailed(UpstreamError):
+    """No connection could be made: refused, unreachable, no such name, no TLS."""
+
+    status = 503
+    retry_after = 5
+
+
+class NotVerified(UpstreamError):
+    """Upstream's certificate is not the one that the settings ask for."""
+
+
+class NoCapacity(UpstreamError):
+    """Every upstream connection is busy and the queue is full, or its wait was too long."""
+
+    status = 503
+    retry_after = 5
+
+
+class ConnectionCut(UpstreamError):
+    """Upstream closed the connection before its response was complete."""
+
+
+class TimedOut(UpstreamError):
+    """Upstream was silent for too long."""
+
+    status = 504
+
+
+def status_of(error: Exception) -> tuple[int, int]:
+    """(status, seconds of Retry-After or 0) of the answer that an error becomes."""
+    if isinstance(error, UpstreamError):
+        return error.status, error.retry_after
+    if isinstance(error, ProtocolError):
+        return error.status, 0
+    return 500, 0

@@ -1,0 +1,330 @@
+"""Owns one exchange: a request and its final response, whatever HTTP version carries it.
+
+Collects a small body, leases an upstream connection, carries the request to it and the response
+back, tries again once where that is safe, and turns every fault into an answer or a visible abort.
+The two sides know it by two small interfaces: `Downstream` here is what it needs of a client
+connection (or stream), `upstream.connection.Lessee` what an upstream connection needs of it.
+
+No Deferred and no reactor: on a pool hit the whole path is one chain of calls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import forwarding
+from .errors import ConnectionCut, UpstreamError, status_of
+from .wire.errors import ProtocolError
+from .wire.heads import Fields, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from .gateway import Gateway, Site
+    from .trust import Client
+    from .upstream.connection import Connection
+
+# RFC 9110 9.2.2: repeating these does no harm. POST, PATCH and unknown ones are never repeated.
+REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+CLIENT_CLOSED = 499  # only in the log: the client went before it had its answer
+
+
+class Downstream(Protocol):
+    """What an exchange needs of whoever carries it: an HTTP/1 connection, an HTTP/2 stream."""
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A 1xx."""
+
+    def send_head(self, head: ResponseHead) -> None:
+        """The final response; `head.length` says how its content will end."""
+
+    def send_content(self, data: bytes) -> None:
+        """Some content."""
+
+    def send_end(self, trailers: Fields) -> None:
+        """The response is complete; the carrier forgets the exchange."""
+
+    def flush(self) -> None:
+        """Let what was sent go out."""
+
+    def abort(self) -> None:
+        """Cut the response visibly; the carrier forgets the exchange."""
+
+    def pause_reading(self) -> None:
+        """Take no more of the request from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+    def switch(self, head: ResponseHead, early: bytes, upstream: Any) -> None:
+        """Send this 101 and what came with it, then relay to this upstream transport."""
+
+
+class Exchange:
+    """One request and its final response.
+
+    `status`, `sent` (octets of content sent to the client), `started` (clock seconds), `upstream`
+    (which server, as text) and `request_id` (set where an answer was made here) are what the access
+    line says.
+    """
+
+    __slots__ = (
+        "_collected", "_connection", "_content", "_downstream", "_ended", "_forwarded", "_gateway",
+        "_leasing", "_read_paused", "_response_paused", "_responding", "_tries", "_trailers",
+        "client", "head", "received", "request_id", "sent", "site", "started", "status", "upstream",
+    )
+
+    def __init__(
+        self, gateway: Gateway, downstream: Downstream, head: RequestHead, client: Client
+    ) -> None:
+        self.head = head
+        self.client = client
+        self.site: Site | None = None
+        self.status = 0
+        self.sent = 0
+        self.received = 0
+        self.started = gateway.now()
+        self.upstream = ""
+        self.request_id = ""
+        self._gateway = gateway
+        self._downstream = downstream
+        self._connection: Connection | None = None
+        self._forwarded: RequestHead | None = None
+        self._content: list[bytes] | None = None
+        self._collected = 0
+        self._ended = head.length == 0
+        self._trailers: Fields = []
+        self._leasing = False
+        self._responding = False
+        self._read_paused = False
+        self._response_paused = False
+        self._tries = 0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.head.method!r} status={self.status} tries={self._tries}>"
+
+    # Routing.
+
+    def begin(self) -> None:
+        """The head is here: answer it, or begin to forward it."""
+        site = self._gateway.route(self)
+        if site is None:
+            return  # answered
+        self.site = site
+        # An asynchronous authorization step goes here: it calls _authorized when it is done.
+        self._authorized(site)
+
+    def _authorized(self, site: Site) -> None:
+        head = self.head
+        self._forwarded = forwarding.request(head, self.client, site.append)
+        if self._ended or head.expects_continue:
+            # A client that waits for 100 (Continue) gets upstream's own.
+            self._lease()
+
+    # The lease.
+
+    def _lease(self, fresh: bool = False) -> None:
+        assert self.site is not None
+        self._leasing = True
+        try:
+            connection = self.site.pool.take(self, fresh)
+        except UpstreamError as e:
+            self.lease_failed(e)
+            return
+        if connection is not None:
+            self.leased(connection)
+
+    def leased(self, connection: Connection) -> None:
+        """The pool gives us this connection: send what we have of the request."""
+        self._leasing = False
+        self._connection = connection
+        self._tries += 1
+        self.upstream = connection.server.name
+        head = self._forwarded
+        assert head is not None
+        content, ended = self._content, self._ended
+        if content is None:
+            connection.start(self, head, b"", ended)
+        else:
+            connection.start(self, head, b"".join(content), ended, self._trailers)
+            if not ended:
+                self._content = None  # from here on it is streamed, and cannot be sent again
+        if self._read_paused:
+            self._read_paused = False
+            self._downstream.resume_reading()
+
+    def lease_failed(self, error: UpstreamError) -> None:
+        """The pool has none for us."""
+        self._leasing = False
+        self._fault(error)
+
+    # The request, from downstream.
+
+    def request_content(self, data: bytes) -> None:
+        """Some content of the request."""
+        self.received += len(data)
+        limit = self._gateway.limits.body_bytes
+        if limit and self.received > limit:
+            self.refuse(ProtocolError(413, "the request is too large", "limits.body_bytes"))
+            return
+        if self._connection is not None:
+            self._connection.send_content(data)
+            return
+        if self._content is None:
+            self._content = []
+        self._content.append(data)
+        self._collected += len(data)
+        if self._collected >= self._gateway.limits.body_collect:
+            self._read_paused = True
+            self._downstream.pause_reading()
+            if not self._leasing:
+                self._lease()
+
+    def request_end(self, trailers: Fields) -> None:
+        """The request is complete."""
+        self._ended = True
+        if trailers:
+            trailers = forwarding.trailers(trailers)
+        if self._connection is not None:
+            self._connection.send_end(trailers)
+            return
+        self._trailers = trailers
+        if not self._leasing:
+            self._lease()
+
+    def refuse(self, error: ProtocolError) -> None:
+        """What came of the request is not HTTP, or too much: answer that, or abort."""
+        self._gateway.count_refused(error.reason)
+        self._let_go()
+        self._answer_or_abort(error.status, 0, error.reason)
+
+    def pause_response(self) -> None:
+        """The client takes no more for now."""
+        self._response_paused = True
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def resume_response(self) -> None:
+        """It takes more again."""
+        self._response_paused = False
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    def cancel(self) -> None:
+        """The client is gone. Nobody reads an answer: stop asking for it."""
+        self._let_go()
+        if not self._responding:
+            self.status = CLIENT_CLOSED
+        self._gateway.finished(self)
+
+    # The response, from upstream.
+
+    def response_informational(self, head: ResponseHead) -> None:
+        """A 1xx of upstream: passed on."""
+        self._downstream.send_informational(forwarding.response(head, None))
+
+    def response_head(self, head: ResponseHead) -> None:
+        """Upstream's final response begins."""
+        self._responding = True
+        self.status = head.status
+        self._downstream.send_head(forwarding.response(head, self._hsts()))
+
+    def response_content(self, data: bytes) -> None:
+        """Some of its content."""
+        self.sent += len(data)
+        self._downstream.send_content(data)
+
+    def response_end(self, trailers: Fields) -> None:
+        """It is complete."""
+        self._connection = None
+        self._gateway.finished(self)
+        self._downstream.send_end(forwarding.trailers(trailers) if trailers else trailers)
+
+    def response_flush(self) -> None:
+        """One segment of upstream has all been told."""
+        self._downstream.flush()
+
+    def response_switching(self, head: ResponseHead, early: bytes) -> None:
+        """Upstream agreed to the upgrade: the two connections leave HTTP."""
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._responding = True
+        self.status = 101
+        self._downstream.switch(
+            forwarding.response(head, self._hsts()), early, connection.transport
+        )
+
+    def upstream_failed(self, error: UpstreamError | ProtocolError) -> None:
+        """The connection broke, or what came from it is not HTTP."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._may_retry(connection, error):
+            self._gateway.count_retry()
+            self._lease(fresh=True)
+        else:
+            self._fault(error)
+
+    def _may_retry(self, connection: Connection, error: Exception) -> bool:
+        """A reused connection that gave no byte: upstream closed it while the request was on its
+        way (RFC 9110 9.2.2). The request must be one that may be repeated, and still be here."""
+        return (
+            isinstance(error, ConnectionCut)
+            and connection.requests > 1
+            and connection.silent
+            and self._tries <= self._gateway.retries
+            and self.head.method in REPLAYABLE
+            and self._ended
+            and (self.head.length == 0 or self._content is not None)
+        )
+
+    def pause_request(self) -> None:
+        """Upstream takes no more for now."""
+        self._downstream.pause_reading()
+
+    def resume_request(self) -> None:
+        """It takes more again."""
+        self._downstream.resume_reading()
+
+    # Answers made here.
+
+    def answer(self, head: ResponseHead, content: bytes) -> None:
+        """Answer the request with this; the access line says so."""
+        self.status = head.status
+        self._responding = True
+        if self._hsts():
+            head.fields.append((b"strict-transport-security", self._hsts() or b""))
+        if self.head.method == b"HEAD":
+            head.length = 0
+            content = b""
+        self.sent = len(content)
+        downstream = self._downstream
+        downstream.send_head(head)
+        if content:
+            downstream.send_content(content)
+        self._gateway.finished(self)
+        downstream.send_end([])
+        downstream.flush()
+
+    def _fault(self, error: UpstreamError | ProtocolError) -> None:
+        status, retry_after = status_of(error)
+        if isinstance(error, ProtocolError):
+            status = 502  # whatever it would mean from a client, it came from upstream
+        self._gateway.upstream_fault(self, error, status)
+        self._answer_or_abort(status, retry_after, "")
+
+    def _answer_or_abort(self, status: int, retry_after: int, detail: str) -> None:
+        if self._responding:
+            # It has begun: the only honest end is one that shows.
+            self._gateway.finished(self)
+            self._downstream.abort()
+            return
+        self._gateway.answer_page(self, status, retry_after, detail)
+
+    def _hsts(self) -> bytes | None:
+        return self._gateway.hsts(self)
+
+    def _let_go(self) -> None:
+        """Give up the lease, or the wait for one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        elif self._leasing and self.site is not None:
+            self._leasing = False
+            self.site.pool.forget_waiter(self)

@@ -1,0 +1,224 @@
+"""Owns what all exchanges share: sites and their pools, trust, limits, counters, the access log.
+
+Decides where a request goes (`route`) and answers the ones that go nowhere: plain HTTP that belongs
+on https, a host that no site has, ACME challenges, faults. Everything that is told of an exchange
+once it is over is told here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from . import acme, pages
+from .accesslog import AccessLog
+from .deadlines import Deadlines
+from .exchange import Exchange
+from .settings import Settings
+from .sites import SiteTable, hsts_applies
+from .trust import TrustedNetworks
+from .upstream.pool import Pool
+from .wire.heads import HeadLimits, ResponseHead
+
+if TYPE_CHECKING:
+    from .relay import Relay
+
+SAFE = (b"GET", b"HEAD")
+SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
+
+log = Logger()
+
+
+class Site:
+    """A site at work: its rules prepared, and its pool.
+
+    `hsts` is the value of Strict-Transport-Security, b"" for none at all, None where upstream's own
+    passes.
+    """
+
+    __slots__ = ("append", "fallback_host", "hosts", "hsts", "name", "pool")
+
+    def __init__(
+        self,
+        hosts: tuple[str, ...],
+        pool: Pool,
+        *,
+        append: bool = False,
+        hsts: bytes | None = None,
+    ) -> None:
+        self.hosts = hosts
+        self.name = hosts[0] if hosts else "default"
+        self.pool = pool
+        self.append = append
+        self.hsts = hsts
+        named = [host for host in hosts if not host.startswith("*")]
+        self.fallback_host = (named[0] if named else "localhost").encode()
+
+
+class Gateway:
+    """What the connections of all listeners serve.
+
+    `https_port` is the port in redirects (0: left out). `connections` and `relays` are the open
+    ones, for draining.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sites: list[Site],
+        deadlines: Deadlines,
+        access: AccessLog,
+    ) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.limits = limits
+        self.timeouts = settings.timeouts
+        self.retries = settings.pool.retries
+        self.head_limits = HeadLimits(limits.head_bytes, limits.line_bytes, limits.fields)
+        self.networks = TrustedNetworks(settings.trust.proxies)
+        self.deadlines = deadlines
+        self.now = deadlines.now
+        self.draining = False
+        self.https_port = 0
+        self.connections: set[Any] = set()
+        self.relays: set[Relay] = set()
+        self.exchanges = 0
+        self.requests = 0
+        self.retried = 0
+        self.dropped_fields = 0
+        self.refused: Counter[str] = Counter()
+        self._access = access
+        self._sites = SiteTable(sites)
+        self._redirects = settings.listen.plain_http == "redirect"
+        self._faults: dict[str, tuple[float, int]] = {}
+
+    # Routing.
+
+    def route(self, exchange: Exchange) -> Site | None:
+        """The site that this request goes to, or None: it was answered."""
+        self.exchanges += 1
+        head, client = exchange.head, exchange.client
+        plain = client.scheme == b"http"
+        if plain and self.settings.listen.acme_webroot and self._challenge(exchange):
+            return None
+        site = self._sites.find(client.host)
+        if site is None:
+            self.count_refused("unknown host")
+            self.answer_page(exchange, 421, 0, "no site here has this host")
+            return None
+        exchange.site = site
+        if not client.host:
+            client.host = site.fallback_host  # HTTP/1.0 without Host
+        if plain and self._redirects:
+            self._redirect(exchange)
+        elif head.target == b"*":
+            exchange.answer(ResponseHead(204, b"No Content", 11, [(b"allow", pages.METHODS)], 0), b"")
+        elif head.length > self.limits.body_bytes > 0:
+            self.count_refused("the request is too large")
+            self.answer_page(exchange, 413, 0, "the request is too large")
+        else:
+            return site
+        return None
+
+    def _challenge(self, exchange: Exchange) -> bool:
+        """Whether the request was one for an ACME challenge (RFC 8555 8.3), now answered."""
+        target = exchange.head.target
+        if not target.startswith(acme.PREFIX):
+            return False
+        content = acme.challenge(self.settings.listen.acme_webroot, target)
+        if content is None or exchange.head.method not in SAFE:
+            self.answer_page(exchange, 404, 0, "")
+        else:
+            exchange.answer(acme.response(content), content)
+        return True
+
+    def _redirect(self, exchange: Exchange) -> None:
+        head, host = exchange.head, exchange.client.host
+        if host.endswith(b"]"):
+            name = host
+        else:
+            name, colon, port = host.rpartition(b":")
+            if not colon:
+                name = port
+        location = b"https://" + name
+        if self.https_port:
+            location += b":%d" % self.https_port
+        location += b"/" if head.target == b"*" else head.target
+        # A POST that is redirected by 301 becomes a GET in browsers; 308 keeps it.
+        exchange.answer(*pages.redirect(location, 301 if head.method in SAFE else 308))
+
+    def hsts(self, exchange: Exchange) -> bytes | None:
+        """What Strict-Transport-Security this response has: see Site.hsts."""
+        if exchange.client.scheme != b"https":
+            return b""  # RFC 6797 7.2
+        site = exchange.site
+        if site is None or site.hsts is None:
+            return None
+        return site.hsts if site.hsts and hsts_applies(exchange.client.host) else b""
+
+    # Answers made here, and what is told of an exchange.
+
+    def answer_page(self, exchange: Exchange, status: int, retry_after: int, detail: str) -> None:
+        """Answer with one of our own pages."""
+        exchange.request_id = pages.new_request_id()
+        head, content = pages.answer(
+            status,
+            exchange.head.get(b"accept"),
+            request_id=exchange.request_id,
+            detail=detail,
+            retry_after=retry_after,
+        )
+        exchange.answer(head, content)
+
+    def finished(self, exchange: Exchange) -> None:
+        """An exchange is over: count it and write its access line."""
+        self.exchanges -= 1
+        self.requests += 1
+        head, client = exchange.head, exchange.client
+        self._access.line(
+            client.address,
+            head.method,
+            head.target,
+            head.version,
+            client.host,
+            exchange.status,
+            exchange.sent,
+            self.now() - exchange.started,
+            head.get(b"referer"),
+            head.get(b"user-agent"),
+            exchange.upstream,
+            exchange.request_id,
+            client.scheme,
+        )
+
+    def count_refused(self, reason: str) -> None:
+        """A request, or what should have been one, was refused."""
+        self.refused[reason] += 1
+
+    def count_retry(self) -> None:
+        """A stale pooled connection was replaced."""
+        self.retried += 1
+
+    def refused_head(self, address: str, scheme: bytes, status: int, reason: str, rid: str) -> None:
+        """The access line of a request whose head could not be read."""
+        self.count_refused(reason)
+        self._access.line(
+            address, b"-", b"-", 11, b"", status, 0, 0.0, None, None, "", rid, scheme
+        )
+
+    def upstream_fault(self, exchange: Exchange, error: Exception, status: int) -> None:
+        """Say what went wrong with upstream; the same again within seconds is only counted."""
+        name = exchange.upstream or (exchange.site.name if exchange.site else "")
+        message = f"{status} from us, upstream {name}: {error}"
+        now = self.now()
+        until, repeated = self._faults.get(message, (0.0, 0))
+        if now < until:
+            self._faults[message] = (until, repeated + 1)
+            return
+        if len(self._faults) > 100:
+            self._faults.clear()
+        self._faults[message] = (now + SAME_MESSAGE_AGAIN, 0)
+        again = f" ({repeated} more like this before)" if repeated else ""
+        log.error("{message}{again}", message=message, again=again)

@@ -1,0 +1,121 @@
+"""Owns what happens after a 101: bytes both ways, unread, until one side is done.
+
+Each side is the other's producer, so what is buffered per direction is bounded by the transport's
+buffer (64 KiB) plus one read. TCP's half-close is not relayed: the end of one side flushes the
+other and closes it, for a TLS side with close_notify.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet import protocol
+from twisted.python.failure import Failure
+
+from .deadlines import NEVER, Deadlines
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .gateway import Gateway
+    from .transport.stream import Stream
+
+
+class Side(protocol.Protocol):
+    """One of the two connections: what it receives goes to `other`."""
+
+    transport: Stream
+    other: Stream
+
+    def __init__(self, relay: Relay, transport: Stream) -> None:
+        self.relay = relay
+        self.octets = 0
+        self.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        self.octets += len(data)
+        self.relay.moved()
+        self.other.write(data)
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """This side is over."""
+        self.relay.side_lost(self)
+
+
+class Relay:
+    """Two connections joined.
+
+    `early` bytes of each side (what came before the 101 was through) go first. `exchange` hears of
+    the end through the gateway: its access line is written then.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        exchange: Exchange,
+        downstream: Stream,
+        upstream: Stream,
+        early_request: bytes,
+    ) -> None:
+        self._gateway = gateway
+        self._exchange = exchange
+        self._deadlines: Deadlines = gateway.deadlines
+        self._idle = gateway.timeouts.relay_idle
+        self._closing = False
+        self._finished = False
+        self.deadline = self._deadlines.now() + self._idle
+        self.downstream = Side(self, downstream)
+        self.upstream = Side(self, upstream)
+        self.downstream.other, self.upstream.other = upstream, downstream
+        gateway.relays.add(self)
+        self._deadlines.add(self)
+        for transport, side in ((downstream, self.downstream), (upstream, self.upstream)):
+            transport.protocol = side
+            transport.enable_keepalive()
+            transport.registerProducer(side.other, True)
+        if early_request:
+            self.downstream.dataReceived(early_request)
+        downstream.resumeProducing()
+        upstream.resumeProducing()
+
+    def moved(self) -> None:
+        """Something passed."""
+        self.deadline = self._deadlines.now() + self._idle
+
+    def side_lost(self, side: Side) -> None:
+        """One side is over: flush the other and close it."""
+        if not self._closing:
+            self.close()
+        other = self.upstream if side is self.downstream else self.downstream
+        if not other.transport.connected:
+            self._finish()
+
+    def close(self) -> None:
+        """Flush both sides and close them; what is not gone after relay_flush is dropped."""
+        if self._closing:
+            return
+        self._closing = True
+        self.deadline = self._deadlines.now() + self._gateway.timeouts.relay_flush
+        for side in (self.downstream, self.upstream):
+            if side.transport.connected:
+                side.transport.unregisterProducer()
+                side.transport.loseConnection()
+
+    def deadline_passed(self, now: float) -> None:
+        """Idle for too long, or the last bytes do not go out."""
+        if not self._closing:
+            self.close()
+            return
+        self.deadline = NEVER
+        for side in (self.downstream, self.upstream):
+            if side.transport.connected:
+                side.transport.abortConnection()
+
+    def _finish(self) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        self._deadlines.discard(self)
+        self._gateway.relays.discard(self)
+        self._exchange.sent = self.upstream.octets
+        self._gateway.finished(self._exchange)

@@ -1,0 +1,186 @@
+"""Owns connecting to an upstream server: name resolution, the race of addresses, TLS, deadlines.
+
+HostnameEndpoint does the dialling (a fresh resolution every time, happy eyeballs). It gets a view of
+the reactor whose connectTCP builds our transports and whose descriptors go to our dispatcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import protocol, tcp, unix
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHostnameResolver,
+    IReactorFDSet,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUNIX,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .interfaces import Descriptor
+from .stream import Stream, TCPClient, UNIXClient
+
+if TYPE_CHECKING:
+    from ..settings import Upstream
+
+
+class _TCPConnector(tcp.Connector):
+    def _makeTransport(self) -> TCPClient:
+        return TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class _UNIXConnector(unix.Connector):
+    def _makeTransport(self) -> UNIXClient:
+        return UNIXClient(self.address, self, self.reactor)
+
+
+@implementer(
+    IReactorTCP, IReactorUNIX, IReactorTime, IReactorPluggableNameResolver, IReactorFDSet
+)
+class TransportReactor:
+    """The reactor as our transports see it: their descriptors go to `descriptors`.
+
+    `descriptors` is a Dispatcher, or the reactor itself where there is no epoll.
+    """
+
+    def __init__(self, reactor: Any, descriptors: Any) -> None:
+        self._reactor = reactor
+        self.addReader: Callable[[Descriptor], None] = descriptors.addReader
+        self.addWriter: Callable[[Descriptor], None] = descriptors.addWriter
+        self.removeReader: Callable[[Descriptor], None] = descriptors.removeReader
+        self.removeWriter: Callable[[Descriptor], None] = descriptors.removeWriter
+        self.callLater: Callable[..., IDelayedCall] = reactor.callLater
+        self.seconds: Callable[[], float] = reactor.seconds
+        self.getDelayedCalls = reactor.getDelayedCalls
+        self.installNameResolver = reactor.installNameResolver
+
+    @property
+    def nameResolver(self) -> IHostnameResolver:
+        """The reactor's own."""
+        resolver: IHostnameResolver = self._reactor.nameResolver
+        return resolver
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> tcp.Connector:
+        """As IReactorTCP, with our transport."""
+        connector = _TCPConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def connectUNIX(
+        self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
+    ) -> unix.Connector:
+        """As IReactorUNIX, with our transport."""
+        connector = _UNIXConnector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
+
+
+class ClientTLS(Protocol):
+    """Makes and verifies the client side of a TLS connection (upstream_tls.UpstreamTLS)."""
+
+    def connection(self, sock: Any) -> SSL.Connection:
+        """An OpenSSL connection in connect state, bound to this socket."""
+
+    def verify(self, connection: SSL.Connection) -> None:
+        """Raise when the peer is not who it should be. Called before anything is sent to it."""
+
+
+class DialTimeout(Exception):
+    """The TLS handshake with upstream took too long."""
+
+
+class _Landing(protocol.Protocol):
+    """Holds a connection from its TCP connect until its TLS is verified."""
+
+    transport: Stream
+
+    def __init__(self) -> None:
+        self.done: Deferred[Stream] = Deferred(self._cancelled)
+        self._deadline: IDelayedCall | None = None
+        self._tls: ClientTLS | None = None
+
+    def start_tls(self, tls: ClientTLS, timeout: float, reactor: Any) -> None:
+        self._tls = tls
+        self._deadline = reactor.callLater(timeout, self._too_late)
+        self.transport.start_tls(tls.connection(self.transport.socket), self)
+
+    def handshake_completed(self) -> None:
+        assert self._tls is not None and self.transport.tls is not None
+        self._stop_clock()
+        try:
+            self._tls.verify(self.transport.tls)
+        except Exception as e:
+            self._fail(e)
+        else:
+            self.done.callback(self.transport)
+
+    def handshake_failed(self, reason: Exception) -> None:
+        self._fail(reason)
+
+    def _fail(self, reason: Exception) -> None:
+        self._stop_clock()
+        self.transport.abortConnection()
+        if not self.done.called:
+            self.done.errback(reason)
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        self._fail(DialTimeout("no TLS handshake in time"))
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cancelled(self, done: Deferred[Stream]) -> None:
+        self._stop_clock()
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        self._stop_clock()
+        if not self.done.called:
+            self.done.errback(reason)
+
+
+def dial(
+    reactor: TransportReactor,
+    upstream: Upstream,
+    tls: ClientTLS | None,
+    *,
+    timeout: float,
+    tls_timeout: float,
+) -> Deferred[Stream]:
+    """Connect to an upstream server.
+
+    Fires with a transport that is ready for a request: set its `protocol` and call makeConnection.
+    Fails with what went wrong: a connect error of Twisted, SSL.Error, DialTimeout, or what
+    `tls.verify` raised. Timeouts are seconds.
+    """
+    endpoint: Any
+    if upstream.kind == "unix":
+        endpoint = UNIXClientEndpoint(reactor, upstream.path, timeout)
+    else:
+        endpoint = HostnameEndpoint(reactor, upstream.host, upstream.port, timeout)
+    connecting: Deferred[_Landing] = endpoint.connect(protocol.Factory.forProtocol(_Landing))
+
+    def connected(landing: _Landing) -> Deferred[Stream]:
+        transport = landing.transport
+        transport.protocol = landing  # the endpoint left its wrapper there
+        transport.setTcpNoDelay(True)
+        if tls is None:
+            landing.done.callback(transport)
+        else:
+            landing.start_tls(tls, tls_timeout, reactor)
+        return landing.done
+
+    return connecting.addCallback(connected)

@@ -1,0 +1,182 @@
+"""Owns the first moments of an accepted connection, before there is HTTP on it.
+
+Accepted -> (PROXY header) -> (TLS handshake) -> the HTTP connection that `Listener.build` makes. Each
+arrow has a deadline. What goes wrong here is counted by reason and never reaches HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import protocol
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..deadlines import NEVER, Deadlines
+from ..trust import normal_address
+from ..wire.errors import ProtocolError
+from . import proxy_header
+from .admission import Admission
+from .stream import Stream
+
+log = Logger()
+
+PLAIN_ON_TLS = b"This port speaks HTTPS: use https:// instead of http://.\n"
+UNIX_PEER = "unix:"  # the word that [trust] and proxy_protocol_from use for unix sockets
+
+
+class ServerTLS(Protocol):
+    """Makes the server side of a TLS connection (certificates.ServerNames)."""
+
+    def connection(self, sock: Any) -> SSL.Connection:
+        """An OpenSSL connection in accept state, bound to this socket."""
+
+
+@dataclass
+class Listener:
+    """What all connections of one listening socket share.
+
+    `build` makes the HTTP protocol of an opened connection. Timeouts are seconds.
+    """
+
+    build: Callable[[Opening], IProtocol]
+    admission: Admission
+    deadlines: Deadlines
+    tls: ServerTLS | None
+    proxy_protocol_from: Callable[[str], bool]
+    handshake_timeout: float
+    header_timeout: float
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def failed(self, reason: str) -> None:
+        """Count a connection that never became HTTP."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+    # A factory as far as twisted.internet.tcp.Port needs one.
+
+    def doStart(self) -> None:
+        """The port listens."""
+
+    def doStop(self) -> None:
+        """The port is closed."""
+
+    def logPrefix(self) -> str:
+        """How the port is named in Twisted's log."""
+        return "https listener" if self.tls else "http listener"
+
+    def buildProtocol(self, address: IAddress) -> Opening:
+        """The protocol that a fresh connection begins with."""
+        return Opening(self, getattr(address, "host", None))
+
+
+class Opening(protocol.Protocol):
+    """One accepted connection until it is HTTP.
+
+    After that `peer` (the client's textual address, or "unix:") and `proven()` are what the HTTP
+    connection has of it.
+    """
+
+    transport: Stream
+
+    def __init__(self, listener: Listener, host: str | None) -> None:
+        self.peer = UNIX_PEER if host is None else normal_address(host) or host
+        self.secure = listener.tls is not None
+        self.deadline = NEVER
+        self._listener = listener
+        self._key: str | None = None
+
+    def connectionMade(self) -> None:
+        """Accepted."""
+        listener = self._listener
+        listener.admission.enter()
+        self.transport.closed = self._closed
+        listener.deadlines.add(self)
+        if listener.proxy_protocol_from(self.peer):
+            self.deadline = listener.deadlines.now() + listener.header_timeout
+            self.transport.peek_header(self._header)
+        else:
+            self._peer_known()
+
+    def _header(self, data: bytes) -> int | None:
+        try:
+            header = proxy_header.parse(data)
+        except ProtocolError as e:
+            self._listener.failed("bad PROXY header")
+            log.warn(
+                "A connection from {peer} was closed: {reason}. listen.proxy_protocol_from names"
+                " this address, so it must begin with a PROXY header.",
+                peer=self.peer,
+                reason=e.reason,
+            )
+            self.transport.abortConnection()
+            return None
+        if header is None:
+            return None
+        if header.source is not None:
+            self.peer = normal_address(header.source) or self.peer
+        self._peer_known()
+        return header.length
+
+    def _peer_known(self) -> None:
+        listener = self._listener
+        self._key = listener.admission.begin(self.peer)
+        if self._key is None:
+            listener.failed("too many unproven connections of one address")
+            self.transport.abortConnection()
+        elif listener.tls is None:
+            self._opened()
+        else:
+            self.deadline = listener.deadlines.now() + listener.handshake_timeout
+            self.transport.start_tls(listener.tls.connection(self.transport.socket), self)
+
+    def handshake_completed(self) -> None:
+        """TLS is there."""
+        self._opened()
+
+    def handshake_failed(self, reason: Exception) -> None:
+        """It is not. Plain HTTP gets an answer that it can read; the rest is only counted."""
+        words = str(reason)
+        plain = "http request" in words or "HTTP request" in words
+        self._listener.failed("plain HTTP on the TLS port" if plain else "TLS handshake")
+        if plain:
+            try:
+                self.transport.socket.send(
+                    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+                    b"date: %b\r\ncontent-length: %d\r\n\r\n%b"
+                    % (formatdate(usegmt=True).encode(), len(PLAIN_ON_TLS), PLAIN_ON_TLS)
+                )
+            except OSError:
+                pass
+
+    def _opened(self) -> None:
+        self._listener.deadlines.discard(self)
+        connection = self._listener.build(self)
+        # From here on the transport knows the HTTP connection only.
+        self.transport.protocol = connection
+        connection.makeConnection(self.transport)
+
+    def proven(self) -> None:
+        """A request was answered: this connection no longer counts against its address."""
+        if self._key is not None:
+            self._listener.admission.end(self._key)
+            self._key = None
+
+    def deadline_passed(self, now: float) -> None:
+        """Neither header nor handshake came in time."""
+        self._listener.failed("no PROXY header or TLS handshake in time")
+        self.deadline = NEVER
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """Over before it was HTTP."""
+
+    def _closed(self) -> None:
+        # Whatever protocol the transport had by then.
+        self._listener.deadlines.discard(self)
+        self.proven()
+        self._listener.admission.leave()

@@ -1,0 +1,350 @@
+"""Owns one HTTP/1.1 connection to upstream: writes a request, reads its response (RFC 9112).
+
+The state is `_receive`, the bound method that takes the next bytes. What is read goes to the
+exchange that has the lease; the connection goes back to the pool when both request and response
+are complete, and is aborted in every other case: a connection whose state is in doubt is never
+used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from ..deadlines import NEVER, Deadlines
+from ..errors import ConnectionCut, TimedOut, UpstreamError
+from ..settings import Timeouts
+from ..wire import bodies, serialise, websocket
+from ..wire.errors import ProtocolError
+from ..wire.heads import CHUNKED, UNTIL_CLOSE, Fields, HeadLimits, RequestHead, ResponseHead
+from ..wire.responses import parse_response
+
+if TYPE_CHECKING:
+    from ..transport.stream import Stream
+    from .pool import Server
+
+# A 1xx costs an upstream nothing to send; a response of nothing else would never end.
+MOST_INFORMATIONAL = 32
+NO_FIELDS: Fields = []
+
+
+class Lessee(Protocol):
+    """What a connection tells of its response: the exchange."""
+
+    def response_informational(self, head: ResponseHead) -> None:
+        """A 1xx other than 101."""
+
+    def response_head(self, head: ResponseHead) -> None:
+        """The final response begins."""
+
+    def response_content(self, data: bytes) -> None:
+        """Some of its content."""
+
+    def response_end(self, trailers: Fields) -> None:
+        """It is complete; the connection is no longer the exchange's."""
+
+    def response_flush(self) -> None:
+        """What one segment brought has all been told."""
+
+    def response_switching(self, head: ResponseHead, early: bytes) -> None:
+        """A proper 101; `early` came with it. The transport is the exchange's to take."""
+
+    def upstream_failed(self, error: UpstreamError | ProtocolError) -> None:
+        """There will be no (more) response; the connection is gone."""
+
+    def pause_request(self) -> None:
+        """Upstream takes no more for now."""
+
+    def resume_request(self) -> None:
+        """It takes more again."""
+
+
+class Connection(protocol.Protocol):
+    """A connection in one pool.
+
+    `silent` says that not one byte of a response has come since `start`; `requests` counts what it
+    carried, so `requests > 1` is a reused connection. `buffer` bounds, in octets, what of a request
+    waits for upstream to read it.
+    """
+
+    transport: Stream
+
+    def __init__(
+        self,
+        server: Server,
+        deadlines: Deadlines,
+        timeouts: Timeouts,
+        limits: HeadLimits,
+        buffer: int = 65536,
+    ) -> None:
+        self.server = server
+        self.deadline = NEVER
+        self.requests = 0
+        self.silent = True
+        self.opened_at = deadlines.now()
+        self.idle_since = self.opened_at
+        self._deadlines = deadlines
+        self._timeouts = timeouts
+        self._limits = limits
+        self._buffer = buffer
+        self._receive = self._receive_idle
+        self._exchange: Lessee | None = None
+        self._method = b""
+        self._key: bytes | None = None
+        self._held = b""
+        self._body: bodies.Reader | None = None
+        self._request_ended = True
+        self._chunked = False
+        self._keep = True
+        self._informational = 0
+        self._paused = False
+
+    def __repr__(self) -> str:
+        state = self._receive.__name__.removeprefix("_receive_")
+        return f"<{type(self).__name__} {self.server.upstream} {state} requests={self.requests}>"
+
+    # The request.
+
+    def start(
+        self,
+        exchange: Lessee,
+        head: RequestHead,
+        content: bytes,
+        ended: bool,
+        trailers: Fields = NO_FIELDS,
+    ) -> None:
+        """Send a request head, and what of the content is there already, in one write.
+
+        `ended` says that it is all of it; trailers go with it then.
+        """
+        self.requests += 1
+        self.silent = True
+        self._exchange = exchange
+        self._method = head.method
+        self._key = head.get(b"sec-websocket-key") if head.upgrade else None
+        self._request_ended = ended
+        self._chunked = head.length == CHUNKED
+        self._informational = 0
+        self._receive = self._receive_head
+        self.deadline = self._deadlines.now() + self._timeouts.first_byte
+        out = serialise.request_head(head)
+        if self._chunked:
+            if content:
+                out += serialise.chunk(content)
+            if ended:
+                out += serialise.last_chunk(trailers)
+        elif content:
+            out += content
+        self.transport.write(out)
+
+    def send_content(self, data: bytes) -> None:
+        """More of the request's content."""
+        self.deadline = self._deadlines.now() + self._timeouts.first_byte
+        self.transport.write(serialise.chunk(data) if self._chunked else data)
+
+    def send_end(self, trailers: Fields) -> None:
+        """The request is complete."""
+        self._request_ended = True
+        if self._chunked:
+            self.transport.write(serialise.last_chunk(trailers))
+
+    # Backpressure. As a producer the connection is what upstream's transport pauses: the request.
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        if self._exchange is not None:
+            self._exchange.pause_request()
+
+    def resumeProducing(self) -> None:
+        """It is empty again."""
+        self.deadline = self._deadlines.now() + self._timeouts.first_byte
+        if self._exchange is not None:
+            self._exchange.resume_request()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    def pause_reading(self) -> None:
+        """The client takes no more of the response for now."""
+        self._paused = True
+        self.deadline = NEVER  # the client's own deadline runs
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """It does again."""
+        if self._paused and self._exchange is not None:
+            self._paused = False
+            self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
+            self.transport.resumeProducing()
+
+    # The response.
+
+    def connectionMade(self) -> None:
+        """Connected, and verified where that is asked for."""
+        self._deadlines.add(self)
+        self.transport.bufferSize = self._buffer
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from upstream."""
+        exchange = self._exchange
+        try:
+            self._receive(data)
+        except ProtocolError as e:
+            self._fail(e)
+            return
+        if exchange is not None:
+            exchange.response_flush()
+
+    def _receive_idle(self, data: bytes) -> None:
+        # Nobody asked: a response to nothing, or one that was longer than it said.
+        self.abort()
+
+    def _receive_head(self, data: bytes) -> None:
+        self.silent = False
+        if self._held:
+            data = self._held + data
+        while True:
+            parsed = parse_response(data, self._limits, self._method)
+            if parsed is None:
+                self._held = data
+                return
+            self._held = b""
+            head, consumed = parsed
+            data = data[consumed:]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                self._switch(head, data)
+                return
+            self._informational += 1
+            if self._informational > MOST_INFORMATIONAL:
+                raise ProtocolError(502, "too many informational responses")
+            exchange = self._exchange
+            assert exchange is not None
+            exchange.response_informational(head)
+            if self._exchange is not exchange:
+                return  # it was cancelled meanwhile
+            if not data:
+                return
+        self._begin_body(head, data)
+
+    def _begin_body(self, head: ResponseHead, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        self._keep = head.keep_alive and head.length != UNTIL_CLOSE
+        self._receive = self._receive_body
+        length = head.length
+        if length >= 0 and len(data) >= length:  # all of it is here: no reader needed
+            self._receive = self._receive_idle
+            exchange.response_head(head)
+            if self._exchange is exchange:
+                if length:
+                    exchange.response_content(data if len(data) == length else data[:length])
+                if self._exchange is exchange:
+                    self._finish([], clean=len(data) == length)
+            return
+        self._body = bodies.reader_for(length, 502)
+        self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
+        exchange.response_head(head)
+        if data and self._exchange is exchange:
+            self._receive_body(data)
+
+    def _receive_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        if not self._paused:
+            self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
+        content = body.receive(data)
+        if content:
+            exchange.response_content(content)
+        if body.finished and self._exchange is exchange:
+            self._finish(body.trailers, clean=not body.rest)
+
+    def _finish(self, trailers: Fields, clean: bool) -> None:
+        """The response is complete: let go of the exchange, then tell it."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self._body = None
+        self._receive = self._receive_idle
+        self.deadline = NEVER
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+        # Bytes after the response, or a request that was not read to its end: the next response on
+        # this connection could be anything's.
+        if clean and self._keep and self._request_ended and self.transport.buffered == 0:
+            self.server.give_back(self)
+        else:
+            self.abort()
+        exchange.response_end(trailers)
+
+    def _switch(self, head: ResponseHead, early: bytes) -> None:
+        if self._key is None:
+            raise ProtocolError(502, "a 101 that nobody asked for")
+        websocket.check_switching(head, self._key)
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self._deadlines.discard(self)
+        self.server.forget(self)
+        self.transport.unregisterProducer()
+        exchange.response_switching(head, early)
+
+    # The end.
+
+    def deadline_passed(self, now: float) -> None:
+        """Upstream was silent for too long, or the connection idle."""
+        if self._exchange is None:
+            self.close()
+        elif self.silent:
+            self._fail(TimedOut("no response from upstream within timeouts.first_byte"))
+        else:
+            self._fail(TimedOut("the response of upstream came to a halt (timeouts.upstream_idle)"))
+
+    def _fail(self, error: UpstreamError | ProtocolError) -> None:
+        exchange, self._exchange = self._exchange, None
+        self.abort()
+        if exchange is not None:
+            exchange.upstream_failed(error)
+            exchange.response_flush()
+
+    def abort(self) -> None:
+        """Close now, whatever is still on its way; tell nobody."""
+        self._leave()
+        self.transport.abortConnection()
+
+    def close(self) -> None:
+        """Close an idle connection in good manners."""
+        self._leave()
+        self.transport.loseConnection()
+
+    def _leave(self) -> None:
+        self._exchange = None
+        self._receive = self._receive_nothing
+        self.deadline = NEVER
+        self._deadlines.discard(self)
+        self.server.forget(self)
+        self.transport.unregisterProducer()
+
+    def _receive_nothing(self, data: bytes) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """Upstream closed, or the connection broke."""
+        exchange, self._exchange = self._exchange, None
+        self._deadlines.discard(self)
+        self.server.forget(self)
+        if exchange is None:
+            return
+        try:
+            if self._body is None or not reason.check(ConnectionDone):
+                raise ConnectionCut("upstream closed the connection before its response was complete")
+            self._body.end_of_input()
+        except (UpstreamError, ProtocolError) as e:
+            exchange.upstream_failed(e)
+        else:
+            exchange.response_end([])
+        exchange.response_flush()

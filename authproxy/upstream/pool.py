@@ -1,0 +1,285 @@
+"""Owns the connections to the servers of one site, and who gets which.
+
+Every decision is made in `_assign`, which does no I/O of its own and is called whenever something
+changed: a connection came back, a dial ended, somebody began to wait. Rules:
+
+- The server with the fewest connections in use is asked first; one whose last dial failed is asked
+  only when no other is left, until its backoff is over.
+- On a server the connection that was given back last goes first: the others age, and close.
+- Who waits is served in order, and each wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..deadlines import NEVER, Deadlines
+from ..errors import NoCapacity, UpstreamError
+from ..settings import PoolSettings, Upstream
+from .connection import Connection
+
+BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
+BACKOFF_MOST = 16.0
+# A peer's close is known at once while the reactor turns; what may have come since its last turn is
+# asked for when a connection was idle for longer than this many seconds.
+PEEK_AFTER = 0.5
+
+log = Logger()
+
+
+class Waiter(Protocol):
+    """Who wants a connection: the exchange."""
+
+    def leased(self, connection: Connection) -> None:
+        """Here it is."""
+
+    def lease_failed(self, error: UpstreamError) -> None:
+        """There is none."""
+
+
+class Server:
+    """One upstream server of a pool: its idle connections, its counts, its backoff."""
+
+    __slots__ = ("_pool", "connections", "dialling", "failed_until", "failures", "idle", "leased",
+                 "name", "upstream")
+
+    def __init__(self, pool: Pool, upstream: Upstream) -> None:
+        self._pool = pool
+        self.upstream = upstream
+        self.name = str(upstream)
+        self.idle: list[Connection] = []
+        self.leased = 0
+        self.dialling = 0
+        self.connections: set[Connection] = set()
+        self.failed_until = 0.0
+        self.failures = 0
+
+    def give_back(self, connection: Connection) -> None:
+        """Its exchange is over and it can carry another."""
+        self._pool.give_back(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed, or became a relay."""
+        self._pool.forget(connection)
+
+
+class Pool:
+    """The persistent connections of one site.
+
+    `dial(server)` makes a connection: a Deferred of an open Connection, or a failure whose value is
+    an UpstreamError. Counts are for the status page: `dials`, `reused`, `waiting`.
+    """
+
+    def __init__(
+        self,
+        upstreams: tuple[Upstream, ...],
+        settings: PoolSettings,
+        deadlines: Deadlines,
+        dial: Callable[[Server], Deferred[Connection]],
+    ) -> None:
+        self.servers = [Server(self, upstream) for upstream in upstreams]
+        self.deadline = NEVER
+        self.dials = 0
+        self.reused = 0
+        self._settings = settings
+        self._deadlines = deadlines
+        self._dial = dial
+        self._queue: deque[tuple[Waiter, float]] = deque()
+        self._closed = False
+        self._dials_open: set[Deferred[Connection]] = set()
+        deadlines.add(self)
+
+    def __repr__(self) -> str:
+        servers = ", ".join(
+            f"{s.upstream} idle={len(s.idle)} leased={s.leased} dialling={s.dialling}"
+            for s in self.servers
+        )
+        return f"<Pool {servers} waiting={len(self._queue)}>"
+
+    @property
+    def waiting(self) -> int:
+        """How many exchanges wait for a connection."""
+        return len(self._queue)
+
+    @property
+    def open(self) -> int:
+        """Connections that exist or are being made."""
+        return sum(len(s.connections) + s.dialling for s in self.servers)
+
+    # What exchanges call.
+
+    def take(self, waiter: Waiter, fresh: bool = False) -> Connection | None:
+        """A connection now, or None: then `waiter` is told later. Raises NoCapacity.
+
+        With `fresh` a connection that never carried a request is wanted (the second try of a
+        request that a stale connection lost).
+        """
+        if not fresh and not self._queue:
+            connection = self._take_idle()
+            if connection is not None:
+                return connection
+        if len(self._queue) >= self._settings.waiting:
+            raise NoCapacity("pool.waiting requests wait for an upstream connection already")
+        deadline = self._deadlines.now() + self._settings.wait
+        self._queue.append((waiter, deadline))
+        self._assign(idle_allowed=not fresh)
+        return None
+
+    def forget_waiter(self, waiter: Waiter) -> None:
+        """This one no longer wants a connection."""
+        self._queue = deque(entry for entry in self._queue if entry[0] is not waiter)
+
+    # What connections call.
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep it, or hand it to who waits."""
+        server, settings = connection.server, self._settings
+        now = self._deadlines.now()
+        if (
+            self._closed
+            or len(server.idle) >= settings.idle
+            or now - connection.opened_at >= settings.max_age
+        ):
+            connection.close()
+        else:
+            server.leased -= 1
+            connection.idle_since = now
+            connection.deadline = now + settings.idle_timeout
+            server.idle.append(connection)
+        if self._queue:
+            self._assign()
+
+    def forget(self, connection: Connection) -> None:
+        """It is gone; a place is free."""
+        server = connection.server
+        if connection not in server.connections:
+            return
+        server.connections.remove(connection)
+        if connection in server.idle:
+            server.idle.remove(connection)
+        else:
+            server.leased -= 1
+        if self._queue:
+            self._assign()
+
+    # Decisions.
+
+    def _take_idle(self) -> Connection | None:
+        for server in self._by_load():
+            while server.idle:
+                connection = server.idle.pop()
+                server.leased += 1
+                if self._alive(connection):
+                    self.reused += 1
+                    connection.deadline = NEVER
+                    return connection
+                connection.abort()
+            if server.failed_until <= self._deadlines.now() and self._may_dial():
+                return None  # the least loaded server first, even if that means a new connection
+        return None
+
+    def _by_load(self) -> list[Server]:
+        """Servers in the order in which they should be asked."""
+        if len(self.servers) == 1:
+            return self.servers
+        now = self._deadlines.now()
+        return sorted(self.servers, key=lambda s: (s.failed_until > now, s.leased + s.dialling))
+
+    def _alive(self, connection: Connection) -> bool:
+        if self._deadlines.now() - connection.idle_since < PEEK_AFTER:
+            return True
+        try:
+            handle: socket.socket = connection.transport.getHandle()
+            handle.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False  # closed, or something that nobody asked for
+
+    def _may_dial(self) -> bool:
+        return self.open < self._settings.connections
+
+    def _assign(self, idle_allowed: bool = True) -> None:
+        """Serve who waits, as far as connections are there or may be made."""
+        while self._queue and idle_allowed:
+            connection = self._take_idle()
+            if connection is None:
+                break
+            waiter, _ = self._queue.popleft()
+            waiter.leased(connection)
+        dialling = sum(s.dialling for s in self.servers)
+        while dialling < len(self._queue) and self._may_dial() and not self._closed:
+            self._begin_dial(self._by_load()[0])
+            dialling += 1
+        self.deadline = self._queue[0][1] if self._queue else NEVER
+
+    def _begin_dial(self, server: Server) -> None:
+        server.dialling += 1
+        self.dials += 1
+        dialling = self._dial(server)
+        self._dials_open.add(dialling)
+        dialling.addBoth(self._dialled, server, dialling)
+
+    def _dialled(
+        self, result: Connection | Failure, server: Server, dialling: Deferred[Connection]
+    ) -> None:
+        self._dials_open.discard(dialling)
+        server.dialling -= 1
+        if isinstance(result, Failure):
+            self._dial_failed(result, server)
+            return
+        server.failures = 0
+        server.failed_until = 0.0
+        server.connections.add(result)
+        server.leased += 1
+        if self._queue:
+            waiter, _ = self._queue.popleft()
+            self.deadline = self._queue[0][1] if self._queue else NEVER
+            waiter.leased(result)
+        else:
+            self.give_back(result)
+
+    def _dial_failed(self, reason: Failure, server: Server) -> None:
+        now = self._deadlines.now()
+        server.failed_until = now + min(BACKOFF * 2**server.failures, BACKOFF_MOST)
+        server.failures = min(server.failures + 1, 10)
+        if self._closed:
+            return
+        error = reason.value
+        if not isinstance(error, UpstreamError):
+            log.failure("Dialling {upstream} failed", reason, upstream=server.upstream)
+            error = UpstreamError("an internal error while dialling")
+        others = any(s.failed_until <= now for s in self.servers)
+        if not others and len(self._queue) > sum(s.dialling for s in self.servers):
+            # No other server is left to try: this dial was one waiter's last chance.
+            waiter, _ = self._queue.popleft()
+            waiter.lease_failed(error)
+        self._assign()
+
+    def deadline_passed(self, now: float) -> None:
+        """Whoever waited too long hears it."""
+        while self._queue and self._queue[0][1] <= now:
+            waiter, _ = self._queue.popleft()
+            waiter.lease_failed(NoCapacity("no upstream connection was free within pool.wait"))
+        self.deadline = self._queue[0][1] if self._queue else NEVER
+
+    def close(self) -> None:
+        """No more: waiters are told, idle connections closed, dials given up."""
+        self._closed = True
+        self._deadlines.discard(self)
+        while self._queue:
+            waiter, _ = self._queue.popleft()
+            waiter.lease_failed(NoCapacity("the proxy is stopping"))
+        for dialling in list(self._dials_open):
+            dialling.cancel()
+        for server in self.servers:
+            for connection in list(server.idle):
+                connection.close()
