@@ -192,7 +192,7 @@ class Exchange:
 
     def refuse(self, error: ProtocolError) -> None:
         """What came of the request is not HTTP, or too much: answer that, or abort."""
-        self._gateway.count_refused(error.reason)
+        self._gateway.refused_request(self.client.address, error)
         self._let_go()
         self._answer_or_abort(error.status, 0, error.reason)
 
@@ -288,8 +288,9 @@ class Exchange:
         """Answer the request with this; the access line says so."""
         self.status = head.status
         self._responding = True
-        if self._hsts():
-            head.fields.append((b"strict-transport-security", self._hsts() or b""))
+        hsts = self._hsts()
+        if hsts:
+            head.fields.append((b"strict-transport-security", hsts))
         if self.head.method == b"HEAD":
             head.length = 0
             content = b""

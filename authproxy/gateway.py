@@ -20,10 +20,12 @@ from .settings import Settings
 from .sites import SiteTable, hsts_applies
 from .trust import TrustedNetworks
 from .upstream.pool import Pool
+from .wire.errors import ProtocolError
 from .wire.heads import HeadLimits, ResponseHead
 
 if TYPE_CHECKING:
     from .relay import Relay
+    from .trust import Client
 
 SAFE = (b"GET", b"HEAD")
 SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
@@ -116,8 +118,7 @@ class Gateway:
         elif head.target == b"*":
             exchange.answer(ResponseHead(204, b"No Content", 11, [(b"allow", pages.METHODS)], 0), b"")
         elif head.length > self.limits.body_bytes > 0:
-            self.count_refused("the request is too large")
-            self.answer_page(exchange, 413, 0, "the request is too large")
+            exchange.refuse(ProtocolError(413, "the request is too large", "limits.body_bytes"))
         else:
             return site
         return None
@@ -201,17 +202,30 @@ class Gateway:
         """A stale pooled connection was replaced."""
         self.retried += 1
 
-    def refused_head(self, address: str, scheme: bytes, status: int, reason: str, rid: str) -> None:
-        """The access line of a request whose head could not be read."""
-        self.count_refused(reason)
+    def refused_head(self, client: Client, error: ProtocolError, request_id: str) -> None:
+        """What came was no request: its access line, and the limit that it met, if any."""
+        self.refused_request(client.address, error)
         self._access.line(
-            address, b"-", b"-", 11, b"", status, 0, 0.0, None, None, "", rid, scheme
-        )
+            client.address, b"-", b"-", 11, b"", error.status, 0, 0.0, None, None, "", request_id,
+            client.scheme,
+        )  # fmt: skip
+
+    def refused_request(self, address: str, error: ProtocolError) -> None:
+        """Count a refusal; one that a setting decides is logged with the setting's name."""
+        self.refused[error.reason] += 1
+        if error.limit:
+            self._say(
+                f"{error.status} for {address}: {error.reason}. The limit is {error.limit} in the"
+                " configuration."
+            )
 
     def upstream_fault(self, exchange: Exchange, error: Exception, status: int) -> None:
-        """Say what went wrong with upstream; the same again within seconds is only counted."""
+        """Say what went wrong with upstream."""
         name = exchange.upstream or (exchange.site.name if exchange.site else "")
-        message = f"{status} from us, upstream {name}: {error}"
+        self._say(f"{status} from us, upstream {name}: {error}")
+
+    def _say(self, message: str) -> None:
+        """Log a fault; the same again within seconds is only counted."""
         now = self.now()
         until, repeated = self._faults.get(message, (0.0, 0))
         if now < until:

@@ -192,9 +192,7 @@ class Connection(protocol.Protocol):
         head, content = pages.answer(
             error.status, None, request_id=request_id, detail=error.reason
         )
-        gateway.refused_head(
-            self._peer.address, self._peer.scheme, error.status, error.reason, request_id
-        )
+        gateway.refused_head(self._peer, error, request_id)
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
         self.send_head(head)

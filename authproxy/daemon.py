@@ -1,0 +1,74 @@
+"""Owns what matters only under twistd: where operations are logged, signals, a start that fails."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, Logger, textFileLogObserver
+
+from .service import FrontDoor
+from .transport.listening import ListenError
+
+log = Logger()
+
+
+class Daemon(Service):
+    """The front door as twistd runs it.
+
+    `foreground` says that there is a terminal or a journal: operations go to stderr then, unless
+    the command line asked for another log, because stdout is the access log's.
+    """
+
+    def __init__(self, door: FrontDoor, reactor: Any, *, foreground: bool, own_log: bool) -> None:
+        self._door = door
+        self._reactor = reactor
+        self._foreground = foreground
+        self._own_log = own_log
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of twistd's application, and choose its log."""
+        super().setServiceParent(parent)
+        if self._foreground and not self._own_log:
+            parent.setComponent(ILogObserver, textFileLogObserver(sys.stderr))
+
+    def privilegedStartService(self) -> None:
+        """Bind. A failure is one line: SystemExit where twistd's parent does not wait for us."""
+        try:
+            self._door.privilegedStartService()
+        except ListenError as e:
+            if self._foreground:
+                raise SystemExit(f"authproxy: {e}") from None
+            raise CannotListenError(e.host, e.port, e) from None
+
+    def startService(self) -> None:
+        """Serve."""
+        super().startService()
+        self._door.startService()
+        # The reactor installs its own when it begins to run: ours come after.
+        self._reactor.callWhenRunning(self._install_signals)
+
+    def stopService(self) -> Any:
+        """Drain."""
+        super().stopService()
+        return self._door.stopService()
+
+    def _install_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.running:
+            self._reactor.callFromThread(self._reactor.stop)
+        else:
+            self._reactor.callFromThread(self._door.abort)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(
+            log.warn, "SIGHUP is ignored: settings are read at the start. Restart to apply them."
+        )

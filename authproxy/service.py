@@ -1,0 +1,238 @@
+"""Owns the running proxy: listeners, pools and timers as one Twisted service, from start to drain.
+
+    privilegedStartService   sockets are bound, before twistd --uid gives root away
+    startService             timers run; systemd hears READY
+    stopService              drain: no new connections, requests finish, relays close, then the end
+
+What it is made of is put together in tap.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from .accesslog import AccessLog
+from .deadlines import Deadlines
+from .gateway import Gateway
+from .notify import Notifier
+from .settings import ListenAddress, Settings
+from .transport.dispatch import Dispatcher
+from .transport.listening import ListenError
+from .transport.opening import Listener
+from .upstream.pool import Pool
+
+FLUSH = 1.0  # seconds that an access line waits at most
+DRAIN_TICK = 0.05  # seconds between two looks at what is left
+RELAY_SPREAD = 10.0  # seconds over which relays close: outposts must not all come back at once
+UNPRIVILEGED = {80: 8080, 443: 8443}  # where to listen when the default ports may not be bound
+
+log = Logger()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a FrontDoor runs. `http` and `https` are None where nothing listens for them."""
+
+    settings: Settings
+    gateway: Gateway
+    pools: tuple[Pool, ...]
+    deadlines: Deadlines
+    access: AccessLog
+    dispatcher: Dispatcher | None
+    http: Listener | None
+    https: Listener | None
+    listen: Callable[[ListenAddress, Listener], IListeningPort]
+
+
+class FrontDoor(MultiService):
+    """The proxy.
+
+    `notes` are logged once it serves. `ports` are the listening ports, (address as configured, port).
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, parts: Parts, notifier: Notifier, notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self.setName("authproxy")
+        self.parts = parts
+        self.ports: list[tuple[ListenAddress, IListeningPort]] = []
+        self._reactor = reactor
+        self._notifier = notifier
+        self._notes = notes
+        self._timers: list[LoopingCall] = []
+        self._drained: Deferred[None] | None = None
+        self._drain_until = 0.0
+
+    # Start.
+
+    def privilegedStartService(self) -> None:
+        """Bind the listening sockets. Raises ListenError, all or none."""
+        super().privilegedStartService()
+        parts = self.parts
+        if parts.dispatcher is not None:
+            parts.dispatcher.attach(self._reactor)  # type: ignore[arg-type]
+        listen = parts.settings.listen
+        try:
+            if parts.http is not None:
+                for address in listen.http:
+                    self._listen(address, parts.http, fixed=listen.http_explicit)
+            if parts.https is not None:
+                for address in listen.https:
+                    self._listen(address, parts.https, fixed=listen.https_explicit)
+        except ListenError:
+            for _, port in self.ports:
+                port.stopListening()
+            raise
+        parts.gateway.https_port = self._public_port()
+
+    def _listen(self, address: ListenAddress, listener: Listener, fixed: bool) -> None:
+        try:
+            port = self.parts.listen(address, listener)
+        except ListenError as e:
+            other = None if fixed else UNPRIVILEGED.get(address.port)
+            if other is None or not e.no_permission:
+                raise
+            log.info(
+                "Port {port} may not be bound by this user: listening on {other} instead.",
+                port=address.port,
+                other=other,
+            )
+            address = ListenAddress(kind="tcp", host=address.host, port=other)
+            port = self.parts.listen(address, listener)
+        self.ports.append((address, port))
+
+    def _public_port(self) -> int:
+        """The port in redirects; 0 where https:// needs none."""
+        listen = self.parts.settings.listen
+        port = listen.public_https_port
+        if not port:
+            secure = [
+                p for a, p in self.ports if a.kind == "tcp" and p.factory is self.parts.https
+            ]
+            port = secure[0].getHost().port if secure else 443
+        return 0 if port == 443 else port
+
+    def startService(self) -> None:
+        """Timers run, the parts say what they are, systemd hears READY."""
+        super().startService()
+        parts = self.parts
+        parts.deadlines.start()
+        self._every(FLUSH, parts.access.flush)
+        if self._notifier.watchdog_interval:
+            self._every(self._notifier.watchdog_interval / 2, self._alive)
+        for address, port in self.ports:
+            scheme = "https" if port.factory is parts.https else "http"
+            log.info("Listening for {scheme} on {address}.", scheme=scheme, address=address)
+        for site in parts.settings.sites:
+            log.info(
+                "{hosts} -> {upstreams}",
+                hosts=", ".join(site.hosts) or "any host",
+                upstreams=", ".join(map(str, site.upstreams)),
+            )
+        for note in self._notes:
+            log.info("{note}", note=note)
+        # Everything made until now lives as long as the process: the collector need not walk it.
+        gc.collect()
+        gc.freeze()
+        self._notifier.send("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving")
+
+    def _every(self, seconds: float, what: Callable[[], Any]) -> None:
+        timer = LoopingCall(what)
+        timer.clock = self._reactor
+        timer.start(seconds, now=False)
+        self._timers.append(timer)
+
+    def _alive(self) -> None:
+        gateway = self.parts.gateway
+        self._notifier.send(
+            "WATCHDOG=1",
+            f"STATUS={len(gateway.connections)} connections, {len(gateway.relays)} WebSockets,"
+            f" {gateway.requests} requests",
+        )
+
+    # Drain.
+
+    def stopService(self) -> Deferred[None]:
+        """Finish what runs and stop. Fires when nothing is left, or after timeouts.drain."""
+        if self._drained is not None:
+            return self._drained
+        parts = self.parts
+        self._drained = Deferred()
+        self._notifier.send("STOPPING=1", "STATUS=draining")
+        super().stopService()
+        for _, port in self.ports:
+            port.stopListening()
+        parts.gateway.draining = True
+        log.info(
+            "Draining: {requests} requests and {relays} WebSockets are open.",
+            requests=parts.gateway.exchanges - len(parts.gateway.relays),
+            relays=len(parts.gateway.relays),
+        )
+        self._drain_until = parts.deadlines.now() + parts.settings.timeouts.drain
+        for connection in list(parts.gateway.connections):
+            connection.drain()
+        self._every(DRAIN_TICK, self._drain_on)
+        return self._drained
+
+    def abort(self) -> None:
+        """Stop now: the second SIGTERM."""
+        self._drain_until = 0.0
+
+    def _drain_on(self) -> None:
+        gateway = self.parts.gateway
+        if self.parts.deadlines.now() >= self._drain_until:
+            self._abort_all()
+        elif gateway.connections:
+            if gateway.exchanges <= len(gateway.relays):
+                self._close_some_relays()
+            return
+        elif gateway.relays:
+            self._close_some_relays()
+            return
+        self._end()
+
+    def _close_some_relays(self) -> None:
+        relays = self.parts.gateway.relays
+        for relay in list(relays)[: ceil(len(relays) * DRAIN_TICK / RELAY_SPREAD) or 1]:
+            relay.close()
+
+    def _abort_all(self) -> None:
+        gateway = self.parts.gateway
+        left = len(gateway.connections) + len(gateway.relays)
+        if left:
+            log.warn("Not drained in time: {left} connections are cut.", left=left)
+        for connection in list(gateway.connections):
+            connection.transport.abortConnection()
+        for relay in list(gateway.relays):
+            relay.downstream.transport.abortConnection()
+            relay.upstream.transport.abortConnection()
+
+    def _end(self) -> None:
+        parts = self.parts
+        for timer in self._timers:
+            timer.stop()
+        parts.deadlines.stop()
+        for pool in parts.pools:
+            pool.close()
+
+        def finish() -> None:
+            if parts.dispatcher is not None:
+                parts.dispatcher.close()
+            parts.access.close()
+            assert self._drained is not None
+            self._drained.callback(None)
+
+        # One turn for what was closed just now: resets and close_notify go out.
+        self._reactor.callLater(0.01, finish)

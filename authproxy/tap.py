@@ -1,0 +1,192 @@
+"""The wiring: command line -> settings -> the parts -> one service. twistd's plugin leads here.
+
+The only module that imports the reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from . import config
+from .accesslog import AccessLog
+from .certificate_copies import readable_copy
+from .certificates import (
+    CertificateError,
+    ServerNames,
+    load_pair,
+    self_signed,
+    server_context,
+    state_directory,
+)
+from .daemon import Daemon
+from .deadlines import Deadlines
+from .downstream.http1 import Connection
+from .gateway import Gateway, Site
+from .notify import Notifier
+from .service import FrontDoor, Parts
+from .settings import Settings, SiteSettings
+from .transport.admission import Admission, connections_allowed
+from .transport.dialling import TransportReactor
+from .transport.dispatch import Dispatcher
+from .transport.listening import listen
+from .transport.opening import Listener
+from .trust import TrustedNetworks
+from .upstream.dialler import Dialler
+from .upstream.pool import Pool
+from .upstream_tls import UpstreamTLS
+
+log = Logger()
+
+
+class Options(usage.Options):
+    """The command line of `twistd authproxy`."""
+
+    synopsis = "[options]"
+    longdesc = "The front door of an authentik server. `authproxy check` tests a configuration."
+    optParameters = [
+        ["config", "c", None, f"configuration file (default: {config.DEFAULT_PATH}, if it exists)"],
+        ["upstream", "u", None, "authentik's address, e.g. https://10.0.0.5:9443"],
+        ["host", None, None, "the host name to serve"],
+        ["certificate", None, None, "certificate chain, PEM"],
+        ["private-key", None, None, "its private key, PEM"],
+        ["http", None, None, "listen for http here, e.g. [::]:80"],
+        ["https", None, None, "listen for https here, e.g. [::]:443"],
+        ["access-log", None, None, 'path of the access log, "-" for stdout, "" for none'],
+    ]
+    settings: Settings
+    identity: Identity
+
+    def postOptions(self) -> None:
+        """Read settings and certificates; what is wrong with them ends twistd with a message."""
+        path = self["config"]
+        if path is None and os.path.exists(config.DEFAULT_PATH):
+            path = config.DEFAULT_PATH
+        overrides = {
+            name.replace("-", "_"): value
+            for name, value in self.items()
+            if name != "config" and value is not None
+        }
+        try:
+            self.settings = config.load(path, overrides)
+            self.identity = Identity(self.settings, dict(os.environ))
+        except (config.ConfigError, CertificateError) as e:
+            raise usage.UsageError(str(e)) from None
+        parent = self.parent or {}
+        if self.settings.log.access == "-" and parent and not parent.get("nodaemon"):
+            raise usage.UsageError(
+                'log.access = "-" writes to stdout, which a daemon does not have. Name a file,'
+                ' or run in the foreground (twistd --nodaemon).'
+            )
+
+
+class Identity:
+    """Who we are to clients: the certificate of each site, or our self-signed one.
+
+    `self_signed` says which sites have none of their own: they send no HSTS.
+    """
+
+    def __init__(self, settings: Settings, environ: dict[str, str]) -> None:
+        entries: list[tuple[tuple[str, ...], Any]] = []
+        self.notes: list[str] = []
+        self.self_signed: set[SiteSettings] = set()
+        minimum = settings.tls.minimum_version
+        if not settings.listen.https:
+            self.names: ServerNames | None = None
+            return
+        for site in settings.sites:
+            if site.certificate:
+                pair = load_pair(
+                    site.certificate, site.private_key, readable=partial(readable_copy, environ=environ)
+                )
+            else:
+                directory = state_directory(environ)
+                hosts = [host for host in site.hosts if "*" not in host]
+                pair, created = self_signed(directory, hosts or ["localhost"])
+                verb = "made" if created else "uses"
+                self.self_signed.add(site)
+                self.notes.append(
+                    f"No certificate is configured: authproxy {verb} a self-signed one in"
+                    f" {directory}. Browsers will warn; name yours with certificate and"
+                    " private_key in [[site]]."
+                )
+            entries.append((site.hosts, server_context(pair, minimum_version=minimum)))
+        self.names = ServerNames(entries, settings.tls.unknown_sni)
+
+
+def build_site(
+    settings: Settings, site: SiteSettings, identity: Identity, deadlines: Deadlines,
+    reactor: TransportReactor,
+) -> Site:
+    """One site at work: its upstream TLS, its pool, its rules."""
+    tls = None
+    if site.upstreams[0].scheme == "https":
+        verify = site.upstream_verify
+        tls = UpstreamTLS(verify.mode, verify.value, site.upstream_server_name)
+        if verify.mode == "off" and not site.upstreams[0].loopback_or_unix:
+            log.warn(
+                "The certificate of {upstream} is not verified (upstream_verify = \"off\").",
+                upstream=site.upstreams[0],
+            )
+    dialler = Dialler(reactor, tls, deadlines, settings.timeouts, settings.limits)
+    pool = Pool(site.upstreams, settings.pool, deadlines, dialler.dial)
+    hsts = b"max-age=%d" % site.hsts if site.hsts else None
+    if site in identity.self_signed:
+        hsts = b""
+    return Site(site.hosts, pool, append=site.x_forwarded_for == "append", hsts=hsts)
+
+
+def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontDoor:
+    """Put everything together. Nothing is bound or read here."""
+    dispatcher = Dispatcher()
+    view = TransportReactor(reactor, dispatcher)
+    deadlines = Deadlines(reactor, time.monotonic)
+    access = AccessLog(settings.log.access, settings.log.format, time.time)
+    sites = [build_site(settings, site, identity, deadlines, view) for site in settings.sites]
+    gateway = Gateway(settings, sites, deadlines, access)
+    limits, timeouts = settings.limits, settings.timeouts
+    admission = Admission(
+        connections_allowed(limits.connections),
+        limits.unproven_per_address,
+        gateway.networks.contains,
+    )
+
+    def listener(names: ServerNames | None) -> Listener:
+        return Listener(
+            build=lambda opening: Connection(gateway, opening),
+            admission=admission,
+            deadlines=deadlines,
+            tls=names,
+            proxy_protocol_from=TrustedNetworks(settings.listen.proxy_protocol_from).contains,
+            handshake_timeout=timeouts.tls_handshake,
+            header_timeout=timeouts.proxy_header,
+        )
+
+    parts = Parts(
+        settings=settings,
+        gateway=gateway,
+        pools=tuple(site.pool for site in sites),
+        deadlines=deadlines,
+        access=access,
+        dispatcher=dispatcher,
+        http=listener(None) if settings.listen.http else None,
+        https=listener(identity.names) if settings.listen.https else None,
+        listen=lambda address, opened: listen(address, opened, view),
+    )
+    return FrontDoor(reactor, parts, Notifier(os.environ), identity.notes)
+
+
+def makeService(options: Options) -> IService:
+    """What twistd calls."""
+    from twisted.internet import reactor
+
+    door = make_service(options.settings, options.identity, reactor)
+    twistd = options.parent or {}
+    own_log = any(twistd.get(name) for name in ("logfile", "logger", "syslog"))
+    return Daemon(door, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log)
