@@ -17,19 +17,13 @@ from twisted.python import usage
 from . import config
 from .accesslog import AccessLog
 from .certificate_copies import readable_copy
-from .certificates import (
-    CertificateError,
-    ServerNames,
-    load_pair,
-    self_signed,
-    server_context,
-    state_directory,
-)
+from .certificates import CertificateError, ServerNames, load_pair, server_context
 from .daemon import Daemon
 from .deadlines import Deadlines
 from .downstream.http1 import Connection
 from .gateway import Gateway, Site
 from .notify import Notifier
+from .self_signed import self_signed, state_directory
 from .service import FrontDoor, Parts
 from .settings import Settings, SiteSettings
 from .transport.admission import Admission, connections_allowed
@@ -125,15 +119,12 @@ def build_site(
     reactor: TransportReactor,
 ) -> Site:
     """One site at work: its upstream TLS, its pool, its rules."""
-    tls = None
-    if site.upstreams[0].scheme == "https":
-        verify = site.upstream_verify
-        tls = UpstreamTLS(verify.mode, verify.value, site.upstream_server_name)
-        if verify.mode == "off" and not site.upstreams[0].loopback_or_unix:
-            log.warn(
-                "The certificate of {upstream} is not verified (upstream_verify = \"off\").",
-                upstream=site.upstreams[0],
-            )
+    verify = site.upstream_verify
+    tls = {
+        upstream: UpstreamTLS(verify.mode, verify.value, site.server_name(upstream))
+        for upstream in site.upstreams
+        if upstream.scheme == "https"
+    }
     dialler = Dialler(reactor, tls, deadlines, settings.timeouts, settings.limits)
     pool = Pool(site.upstreams, settings.pool, deadlines, dialler.dial)
     hsts = b"max-age=%d" % site.hsts if site.hsts else None

@@ -56,6 +56,9 @@ class FakeTransport(StringTransport):
     def abortConnection(self) -> None:
         self.ended = "abort"
 
+    def unregisterProducer(self) -> None:
+        self.producer = None  # as FileDescriptor's: no error where there is none
+
     def take(self) -> bytes:
         """What was written since the last call."""
         data: bytes = self.value()

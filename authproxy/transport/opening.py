@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
-from ..trust import normal_address
+from ..trust import UNIX_PEER, normal_address
 from ..wire.errors import ProtocolError
 from . import proxy_header
 from .admission import Admission
@@ -27,7 +27,6 @@ from .stream import Stream
 log = Logger()
 
 PLAIN_ON_TLS = b"This port speaks HTTPS: use https:// instead of http://.\n"
-UNIX_PEER = "unix:"  # the word that [trust] and proxy_protocol_from use for unix sockets
 
 
 class ServerTLS(Protocol):

@@ -6,6 +6,8 @@ cure where there is one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ..deadlines import Deadlines
 from ..errors import ConnectFailed, NotVerified, TimedOut, UpstreamError
-from ..settings import Limits, Timeouts
+from ..settings import Limits, Timeouts, Upstream
 from ..transport.dialling import ClientTLS, DialTimeout, TransportReactor, dial
 from ..transport.stream import Stream
 from ..upstream_tls import VerificationError
@@ -23,12 +25,12 @@ from .pool import Server
 
 
 class Dialler:
-    """Makes connections to the servers of one site. `tls` is None for a plain upstream."""
+    """Makes connections to the servers of one site. A server that is not in `tls` is plain."""
 
     def __init__(
         self,
         reactor: TransportReactor,
-        tls: ClientTLS | None,
+        tls: Mapping[Upstream, ClientTLS],
         deadlines: Deadlines,
         timeouts: Timeouts,
         limits: Limits,
@@ -47,7 +49,7 @@ class Dialler:
         dialling = dial(
             self._reactor,
             server.upstream,
-            self._tls,
+            self._tls.get(server.upstream),
             timeout=self._timeouts.connect,
             tls_timeout=self._timeouts.upstream_tls,
         )

@@ -1,0 +1,200 @@
+"""Owns the access log: one line for each request, written in batches.
+
+Lines are escaped (no control octet of a client reaches a terminal or a log parser) and the values of
+query parameters that carry secrets are masked. Cookie and Authorization are never written.
+
+A line in memory costs no system call; `flush`, called once a second and whenever 64 KiB have come
+together, writes them all. The file is opened anew when it was moved away (logrotate).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+BATCH = 65536  # characters
+MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
+LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
+# Also inside another parameter, percent-encoded: authentik's flows carry the whole request in next=.
+_SECRET = re.compile(
+    r"((?:[?&;]|%3f|%26)(?:code|state|token|access_token|refresh_token|id_token_hint|samlresponse"
+    r"|samlrequest|password|client_secret)(?:=|%3d))(?:(?!%26)[^&])*",
+    re.IGNORECASE,
+)
+_UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+
+log = Logger()
+
+
+class AccessLog:
+    """The lines of all requests.
+
+    `path` is a file, "-" for file descriptor 1, "" for none. `clock` gives the wall clock's seconds.
+    """
+
+    def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
+        self.lost = 0
+        self._path = path
+        self._json = form == "json"
+        self._clock = clock
+        self._held: list[str] = []
+        self._size = 0
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._look_at = 0.0
+        self._failing = False
+        self._second = -1
+        self._stamp = ""
+        if path == "-":
+            self._descriptor = os.dup(1)
+        elif path:
+            self._open()
+
+    def line(
+        self,
+        address: str,
+        method: bytes,
+        target: bytes,
+        version: int,
+        host: bytes,
+        status: int,
+        sent: int,
+        duration: float,
+        referer: bytes | None,
+        user_agent: bytes | None,
+        upstream: str,
+        request_id: str,
+        scheme: bytes,
+    ) -> None:
+        """One request. `sent` is octets of content, `duration` seconds, `version` 10, 11 or 20."""
+        if not self._path:
+            return
+        now = int(self._clock())
+        if now != self._second:
+            self._second = now
+            self._stamp = _stamp(now, self._json)
+        if self._json:
+            text = json.dumps(
+                {
+                    "time": self._stamp,
+                    "address": address,
+                    "method": method.decode("latin-1"),
+                    "target": _masked(target),
+                    "version": version / 10,
+                    "scheme": scheme.decode(),
+                    "host": host.decode("latin-1"),
+                    "status": status,
+                    "sent": sent,
+                    "duration": round(duration, 6),
+                    "referer": None if referer is None else _masked(referer),
+                    "user_agent": None if user_agent is None else user_agent.decode("latin-1"),
+                    "upstream": upstream or None,
+                    "request_id": request_id or None,
+                }
+            )
+        else:
+            text = (
+                f'{address} - - [{self._stamp}] "{_text(method)} {_masked_text(target)}'
+                f' HTTP/{version / 10}" {status} {sent} "{_masked_text(referer or b"-")}"'
+                f' "{_text(user_agent or b"-")}" {_text(host) or "-"} {duration:.3f}'
+                f" {upstream or '-'} {request_id or '-'}"
+            )
+        self._held.append(text)
+        self._size += len(text)
+        if self._size >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held. Never raises; what could not be written is held for the next time."""
+        if self._path not in ("", "-") and self._clock() >= self._look_at:
+            self._reopen_if_moved()
+        if not self._held:
+            return
+        data = ("\n".join(self._held) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as e:
+            self._held = [data.decode().removesuffix("\n")]
+            self._failed(e)
+            return
+        self._failing = False
+        self._held.clear()
+        self._size = 0
+
+    def close(self) -> None:
+        """Write what is held and close."""
+        self.flush()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._path = ""
+
+    def _open(self) -> None:
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
+        )
+        status = os.fstat(self._descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _reopen_if_moved(self) -> None:
+        self._look_at = self._clock() + LOOK_AGAIN
+        try:
+            status = os.stat(self._path)
+            if self._identity == (status.st_dev, status.st_ino):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            self._failed(e)
+            return
+        old = self._descriptor
+        try:
+            self._open()
+        except OSError as e:
+            self._failed(e)
+        else:
+            os.close(old)
+
+    def _failed(self, reason: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            log.error(
+                "The access log {path} cannot be written: {reason}. Lines are held, and lost when"
+                " they are too many.",
+                path="(stdout)" if self._path == "-" else self._path,
+                reason=reason.strerror,
+            )
+        if self._size > MOST_HELD:
+            self.lost += len(self._held)
+            self._held.clear()
+            self._size = 0
+
+
+def _stamp(seconds: int, as_json: bool) -> str:
+    local = time.localtime(seconds)
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z" if as_json else "%d/%b/%Y:%H:%M:%S %z", local)
+
+
+def _masked(value: bytes) -> str:
+    text = value.decode("latin-1")
+    return _SECRET.sub(r"\1***", text) if "=" in text or "%" in text else text
+
+
+def _masked_text(value: bytes) -> str:
+    return _UNSAFE.sub(_escape, _masked(value))
+
+
+def _text(value: bytes) -> str:
+    return _UNSAFE.sub(_escape, value.decode("latin-1"))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
+
+

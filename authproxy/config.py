@@ -1,0 +1,176 @@
+"""Owns the way from a TOML file to settings, and what is said of a wrong one.
+
+All problems are found at once; each names the file, the key and the cure. Shapes and ranges are
+those of settings.py, checked by cattrs, whose detailed errors become `Problem`s here; what concerns
+several settings at once is `crosschecks.py`'s.
+
+`loads` is pure; `load` reads the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import attrs
+from cattrs import BaseValidationError, ClassValidationError, IterableValidationError
+from cattrs.errors import ForbiddenExtraKeysError
+
+from . import crosschecks, values
+from .settings import Settings, SiteSettings
+
+DEFAULT_PATH = "/etc/authproxy/authproxy.toml"
+
+# The options of the command line that override a setting: where it is in the document.
+OVERRIDES = {
+    "http": ("listen", "http"),
+    "https": ("listen", "https"),
+    "access_log": ("log", "access"),
+    "host": ("site", "hosts"),
+    "upstream": ("site", "upstream"),
+    "certificate": ("site", "certificate"),
+    "private_key": ("site", "private_key"),
+}
+_LISTS = ("http", "https", "host")
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong: where, and what to do. str() is one line."""
+
+    file: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.key, self.message) if part)
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; str() is one line for each problem."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def load(path: str | None, overrides: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this file, or the built-in ones for None. Raises ConfigError.
+
+    `overrides`: values of command-line options by name, see OVERRIDES.
+    """
+    settings, problems = examine(path, overrides)
+    if settings is None or problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def examine(
+    path: str | None, overrides: Mapping[str, str] | None = None
+) -> tuple[Settings | None, list[Problem]]:
+    """As `load`, with the problems as a value; the settings are None where they cannot be made."""
+    if path is None:
+        return loads("", "", overrides)
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+    except FileNotFoundError:
+        message = "there is no such file. Name the configuration with --config FILE."
+    except UnicodeDecodeError:
+        message = "this is not UTF-8 text. Save it as UTF-8."
+    except OSError as e:
+        message = f"cannot be read: {e.strerror}. The user who runs authproxy must be allowed to."
+    else:
+        return loads(text, path, overrides)
+    return None, [Problem(path, "", message)]
+
+
+def loads(
+    text: str, file: str, overrides: Mapping[str, str] | None = None
+) -> tuple[Settings | None, list[Problem]]:
+    """Settings of a document, or None, and its problems. `file` is how problems call it."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        return None, [Problem(file, "", f"this is not TOML: {e}.")]
+    overridden = {name: value for name, value in (overrides or {}).items() if value is not None}
+    problem = _override(document, overridden)
+    if problem:
+        return None, [Problem("", *problem)]
+    try:
+        settings = values.converter().structure(document, Settings)
+    except BaseValidationError as e:
+        found = _problems(e, "", Settings)
+        return None, [_named(file, key, message, overridden) for key, message in found]
+    settings = attrs.evolve(settings, path=file)
+    return settings, [
+        _named(file, key, message, overridden) for key, message in crosschecks.problems(settings)
+    ]
+
+
+def _override(document: dict[str, Any], overrides: Mapping[str, str]) -> tuple[str, str] | None:
+    """Put the command line's values into the document, or say why not."""
+    for name, value in overrides.items():
+        section, key = OVERRIDES[name]
+        given: Any = [value] if name in _LISTS else value
+        target = document.setdefault(section, [{}] if section == "site" else {})
+        if section == "site":
+            if not isinstance(target, list) or len(target) != 1:
+                option = name.replace("_", "-")
+                return f"--{option}", "the configuration has several sites: set it there."
+            target = target[0]
+        if isinstance(target, dict):  # anything else is a problem that is found later
+            target[key] = given
+    return None
+
+
+def _named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Problem:
+    """A problem; with the option's name where the value came from the command line."""
+    for name in overrides:
+        section, wanted = OVERRIDES[name]
+        place = f"site[1].{wanted}" if section == "site" else f"{section}.{wanted}"
+        if key == place or key.startswith(place + "["):
+            return Problem("", f"--{name.replace('_', '-')}", message)
+    return Problem(file, key, message)
+
+
+def _problems(error: BaseException, path: str, shape: Any) -> list[tuple[str, str]]:
+    """(key, message) of everything in an error of cattrs. `shape` is the class being made."""
+    if isinstance(error, ClassValidationError):
+        found = []
+        for inner, note in error.group_exceptions()[0]:
+            key = values.KEYS.get(note.name, note.name)
+            found += _problems(inner, f"{path}.{key}" if path else key, note.type)
+        for other in error.group_exceptions()[1]:
+            found += _problems(other, path, error.cl)
+        return found
+    if isinstance(error, IterableValidationError):
+        found = []
+        for inner, index in error.group_exceptions()[0]:
+            # Counted from 1, as people count the [[site]] tables of a file.
+            found += _problems(inner, f"{path}[{index.index + 1}]", index.type)
+        return found
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [
+            (f"{path}.{name}" if path else name, _unknown(name, error.cl))
+            for name in sorted(error.extra_fields)
+        ]
+    return [(path, str(error))]
+
+
+def _unknown(name: str, shape: type[Any]) -> str:
+    """What to say of a key that does not exist."""
+    names = values.keys_of(shape)
+    close = get_close_matches(name, names, 1, 0.6)
+    if close:
+        return f"there is no such setting. Did you mean {close[0]}?"
+    sections = {field.name: field.type for field in attrs.fields(Settings)}
+    homes = [f"[{key}]" for key, section in sections.items()
+             if attrs.has(section) and section is not shape and name in values.keys_of(section)]
+    if shape is not SiteSettings and name in values.keys_of(SiteSettings):
+        homes.append("[[site]]")
+    if homes:
+        return f"there is no such setting here. It belongs in {' or '.join(homes)}."
+    return f"there is no such setting. There are: {', '.join(names)}."

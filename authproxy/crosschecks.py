@@ -1,0 +1,116 @@
+"""Owns what must be right between settings: each alone was right when this looks at them.
+
+Pure: no file is opened here (commands/check.py does that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .settings import Settings, SiteSettings
+
+
+def problems(settings: Settings) -> list[tuple[str, str]]:
+    """(key, what is wrong and the cure), in the order of the file."""
+    return [
+        *_process(settings),
+        *_listeners(settings),
+        *_limits(settings),
+        *_sites(settings),
+    ]
+
+
+def warnings(settings: Settings) -> list[tuple[str, str]]:
+    """What is allowed but seldom meant: (key, what it means)."""
+    found = []
+    for key, cidrs in (
+        ("trust.proxies", settings.trust.proxies),
+        ("listen.proxy_protocol_from", settings.listen.proxy_protocol_from),
+    ):
+        if any(cidr.endswith("/0") for cidr in cidrs):
+            found.append((key, "everybody is believed: any client can choose its own address."))
+    for number, site in enumerate(settings.sites, 1):
+        verify = site.upstream_verify.mode
+        far = [upstream for upstream in site.upstreams if not upstream.loopback_or_unix]
+        if verify == "off" and any(upstream.scheme == "https" for upstream in far):
+            found.append(
+                (
+                    f"site[{number}].upstream_verify",
+                    f"the certificate of {far[0]} is not verified: whoever is in between can read"
+                    " and change everything.",
+                )
+            )
+        elif far and far[0].scheme == "http":
+            found.append(
+                (
+                    f"site[{number}].upstream",
+                    f"{far[0]} is plain HTTP to another machine: passwords and cookies can be read"
+                    " on the way.",
+                )
+            )
+    return found
+
+
+def _process(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.workers != 1:
+        yield "workers", "this version runs in one process. Write workers = 1, or leave it out."
+
+
+def _listeners(settings: Settings) -> Iterator[tuple[str, str]]:
+    listen = settings.listen
+    if not listen.http and not listen.https:
+        yield "listen", "nothing to listen on: http and https are both empty lists."
+    known: dict[str, str] = {}
+    for key, addresses in (("http", listen.http), ("https", listen.https)):
+        for number, address in enumerate(addresses, 1):
+            place = f"listen.{key}[{number}]"
+            if address.port == 0 and address.kind == "tcp":
+                continue  # any free port: tests
+            if str(address) in known:
+                yield place, f"{address} is also {known[str(address)]}. Each needs its own."
+            known[str(address)] = place
+    if listen.plain_http == "redirect" and not listen.https and listen.http:
+        if not listen.public_https_port:
+            yield (
+                "listen.plain_http",
+                'http redirects to https, but listen.https is empty. Write plain_http = "serve"'
+                " behind another TLS terminator, or public_https_port where https is elsewhere.",
+            )
+
+
+def _limits(settings: Settings) -> Iterator[tuple[str, str]]:
+    limits = settings.limits
+    if limits.line_bytes > limits.head_bytes:
+        yield "limits.line_bytes", "one line cannot be larger than limits.head_bytes allows."
+    if settings.pool.idle > settings.pool.connections:
+        yield "pool.idle", "more idle connections than pool.connections allows in all."
+
+
+def _sites(settings: Settings) -> Iterator[tuple[str, str]]:
+    if not settings.sites:
+        yield "site", "there is no site. Leave site out for the default, or write a [[site]]."
+    owners: dict[str, int] = {}
+    without_hosts = 0
+    for number, site in enumerate(settings.sites, 1):
+        yield from ((f"site[{number}].{key}", message) for key, message in _site(site))
+        for host in site.hosts:
+            owner = owners.setdefault(host, number)
+            if owner != number:
+                yield f"site[{number}].hosts", f'"{host}" is already a host of site[{owner}].'
+        if not site.hosts:
+            if without_hosts:
+                yield (
+                    f"site[{number}].hosts",
+                    f"site[{without_hosts}] has no hosts either, and only one can serve all others.",
+                )
+            without_hosts = without_hosts or number
+
+
+def _site(site: SiteSettings) -> Iterator[tuple[str, str]]:
+    if not site.upstreams:
+        yield "upstream", 'the list is empty. Write upstream = "https://10.0.0.5:9443".'
+    elif len({upstream.scheme for upstream in site.upstreams}) > 1:
+        yield "upstream", "the servers of one site are all https:// or all plain (http://, unix:)."
+    if bool(site.certificate) != bool(site.private_key):
+        missing = "private_key" if site.certificate else "certificate"
+        yield missing, "certificate and private_key belong together: this one is missing."

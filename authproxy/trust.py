@@ -1,0 +1,145 @@
+"""Owns who the client is: the trusted networks, and what their words are worth.
+
+A peer (the TCP neighbour) outside the trusted networks is the client, whatever it says. What a peer
+inside them says of the client in X-Forwarded-For, -Proto and -Host is believed, as far as it can be.
+RFC 7239 has no part in this: authentik does not read Forwarded.
+
+Pure: no sockets, no clock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from .wire.grammar import HOST, HOST_OCTETS
+from .wire.heads import RequestHead
+
+UNIX_PEER = "unix:"  # a peer on a unix socket has no address; this word stands for it in settings
+MOST_ENTRIES = 64  # of an X-Forwarded-For; a longer one is walked no further
+_REMEMBERED = 4096  # verdicts on addresses; the same few peers ask for every request
+# An IPv4 address with a port, or an IPv6 one in brackets with or without: proxies write all of them.
+_ENTRY = re.compile(r"(?:([0-9.]{7,15})(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?)")
+
+
+def normal_address(text: str) -> str | None:
+    """The canonical form of an IP address, IPv4 for an IPv4-mapped one; None: it is none.
+
+    Zone names ("%eth0") are refused: they mean something on one machine only.
+    """
+    if "%" in text:
+        return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if address.version == 6 and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+class TrustedNetworks:
+    """A set of CIDRs, and perhaps UNIX_PEER."""
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        cidrs = list(cidrs)
+        self._networks = [ipaddress.ip_network(cidr) for cidr in cidrs if cidr != UNIX_PEER]
+        self._unix = UNIX_PEER in cidrs
+        self._known: dict[str, bool] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._networks) or self._unix
+
+    def contains(self, address: str) -> bool:
+        """Whether an address (in its normal form, or UNIX_PEER) is in one of them."""
+        if not self._networks:
+            return self._unix and address == UNIX_PEER
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[address] = self._look_up(address)
+        return known
+
+    def _look_up(self, address: str) -> bool:
+        if address == UNIX_PEER:
+            return self._unix
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._networks)
+
+
+class Client:
+    """Who asks, as far as it can be believed.
+
+    address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
+    trusted: the peer is in the trusted networks. chain: where a trusted peer spoke for the client,
+    the believed addresses from the client to the peer, else (). host: the effective host with its
+    port, b"" where the request has none.
+    """
+
+    __slots__ = ("address", "chain", "host", "scheme", "trusted")
+
+    def __init__(
+        self, address: str, scheme: bytes, trusted: bool, chain: tuple[str, ...], host: bytes
+    ) -> None:
+        self.address = address
+        self.scheme = scheme
+        self.trusted = trusted
+        self.chain = chain
+        self.host = host
+
+
+def direct(peer: str, scheme: bytes, networks: TrustedNetworks) -> Client:
+    """The client of a connection, as long as no head says otherwise."""
+    return Client(peer, scheme, networks.contains(peer), (), b"")
+
+
+def identify(head: RequestHead, connection: Client, networks: TrustedNetworks) -> Client:
+    """The client of one request on a connection; `connection` is what `direct` made."""
+    client = Client(connection.address, connection.scheme, connection.trusted, (), head.host)
+    if connection.trusted:
+        _believe(head, client, networks)
+    return client
+
+
+def _believe(head: RequestHead, client: Client, networks: TrustedNetworks) -> None:
+    listed: list[bytes] = []
+    schemes: list[bytes] = []
+    hosts: list[bytes] = []
+    for name, value in head.fields:
+        if name == b"x-forwarded-for":
+            listed.append(value)
+        elif name == b"x-forwarded-proto":
+            schemes.append(value)
+        elif name == b"x-forwarded-host":
+            hosts.append(value)
+    if listed:
+        _walk(b",".join(listed), client, networks)
+    # One valid value or none at all: a list says that somebody appended to what a client sent.
+    if len(schemes) == 1 and (scheme := schemes[0].lower()) in (b"https", b"http"):
+        client.scheme = scheme
+    if len(hosts) == 1 and len(hosts[0]) <= HOST_OCTETS and HOST.fullmatch(hosts[0]):
+        client.host = hosts[0]
+
+
+def _walk(listed: bytes, client: Client, networks: TrustedNetworks) -> None:
+    """The client's address: from the right past trusted ones. Garbage ends the walk at the last
+    good address: what stands further left was written by nobody whom we know."""
+    chain = [client.address] if client.address != UNIX_PEER else []
+    for entry in reversed(listed.rsplit(b",", MOST_ENTRIES)[-MOST_ENTRIES:]):
+        address = _address_of(entry)
+        if address is None:
+            break
+        chain.append(address)
+        client.address = address
+        if not networks.contains(address):
+            break
+    client.chain = tuple(reversed(chain))
+
+
+def _address_of(entry: bytes) -> str | None:
+    """The address in one entry of the list; a port and brackets are dropped."""
+    text = entry.strip(b" \t").decode("latin-1")
+    match = _ENTRY.fullmatch(text)
+    return normal_address((match[1] or match[2]) if match else text)
