@@ -62,15 +62,16 @@ def load(path: str | None, overrides: Mapping[str, str] | None = None) -> Settin
     `overrides`: values of command-line options by name, see OVERRIDES.
     """
     settings, problems = examine(path, overrides)
-    if settings is None or problems:
+    if problems:
         raise ConfigError(problems)
     return settings
 
 
 def examine(
     path: str | None, overrides: Mapping[str, str] | None = None
-) -> tuple[Settings | None, list[Problem]]:
-    """As `load`, with the problems as a value; the settings are None where they cannot be made."""
+) -> tuple[Settings, list[Problem]]:
+    """As `load`, with the problems as a value. Where there are any, the settings are what could be
+    understood: good for looking for more problems, and for nothing else."""
     if path is None:
         return loads("", "", overrides)
     try:
@@ -84,30 +85,30 @@ def examine(
         message = f"cannot be read: {e.strerror}. The user who runs authproxy must be allowed to."
     else:
         return loads(text, path, overrides)
-    return None, [Problem(path, "", message)]
+    return Settings(path=path), [Problem(path, "", message)]
 
 
 def loads(
     text: str, file: str, overrides: Mapping[str, str] | None = None
-) -> tuple[Settings | None, list[Problem]]:
-    """Settings of a document, or None, and its problems. `file` is how problems call it."""
+) -> tuple[Settings, list[Problem]]:
+    """Settings of a document and its problems, see `examine`. `file` is how problems call it."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        return None, [Problem(file, "", f"this is not TOML: {e}.")]
+        return Settings(path=file), [Problem(file, "", f"this is not TOML: {e}.")]
     overridden = {name: value for name, value in (overrides or {}).items() if value is not None}
     problem = _override(document, overridden)
     if problem:
-        return None, [Problem("", *problem)]
+        return Settings(path=file), [Problem("", *problem)]
     try:
         settings = values.converter().structure(document, Settings)
     except BaseValidationError as e:
+        settings = values.understood(document)
         found = _problems(e, "", Settings)
-        return None, [_named(file, key, message, overridden) for key, message in found]
-    settings = attrs.evolve(settings, path=file)
-    return settings, [
-        _named(file, key, message, overridden) for key, message in crosschecks.problems(settings)
-    ]
+    else:
+        found = crosschecks.problems(settings)
+    problems = [named(file, key, message, overridden) for key, message in found]
+    return attrs.evolve(settings, path=file), problems
 
 
 def _override(document: dict[str, Any], overrides: Mapping[str, str]) -> tuple[str, str] | None:
@@ -126,7 +127,7 @@ def _override(document: dict[str, Any], overrides: Mapping[str, str]) -> tuple[s
     return None
 
 
-def _named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Problem:
+def named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Problem:
     """A problem; with the option's name where the value came from the command line."""
     for name in overrides:
         section, wanted = OVERRIDES[name]

@@ -114,7 +114,9 @@ class Exchange:
 
     def _authorized(self, site: Site) -> None:
         head = self.head
-        self._forwarded = forwarding.request(head, self.client, site.append)
+        forwarded = self._forwarded = forwarding.request(head, self.client, site.append)
+        if forwarded.dropped:
+            self._gateway.dropped_fields += forwarded.dropped
         if self._ended or head.expects_continue:
             # A client that waits for 100 (Continue) gets upstream's own.
             self._lease()

@@ -14,7 +14,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from . import config
+from . import config, crosschecks, files
 from .accesslog import AccessLog
 from .certificate_copies import readable_copy
 from .certificates import CertificateError, ServerNames, load_pair, server_context
@@ -67,10 +67,15 @@ class Options(usage.Options):
             for name, value in self.items()
             if name != "config" and value is not None
         }
+        environ = dict(os.environ)
+        self.settings, problems = config.examine(path, overrides)
+        for key, message in files.problems(self.settings, environ):
+            problems.append(config.named(path or "", key, message, overrides))
+        if problems:
+            raise usage.UsageError("\n".join(map(str, problems)))
         try:
-            self.settings = config.load(path, overrides)
-            self.identity = Identity(self.settings, dict(os.environ))
-        except (config.ConfigError, CertificateError) as e:
+            self.identity = Identity(self.settings, environ)
+        except CertificateError as e:
             raise usage.UsageError(str(e)) from None
         parent = self.parent or {}
         if self.settings.log.access == "-" and parent and not parent.get("nodaemon"):
@@ -106,9 +111,9 @@ class Identity:
                 verb = "made" if created else "uses"
                 self.self_signed.add(site)
                 self.notes.append(
-                    f"No certificate is configured: authproxy {verb} a self-signed one in"
-                    f" {directory}. Browsers will warn; name yours with certificate and"
-                    " private_key in [[site]]."
+                    f"No certificate is configured for {', '.join(site.hosts) or 'any host'}:"
+                    f" authproxy {verb} a self-signed one in {directory}. Browsers will warn; name"
+                    " yours with certificate and private_key in [[site]]."
                 )
             entries.append((site.hosts, server_context(pair, minimum_version=minimum)))
         self.names = ServerNames(entries, settings.tls.unknown_sni)
@@ -170,7 +175,8 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
         https=listener(identity.names) if settings.listen.https else None,
         listen=lambda address, opened: listen(address, opened, view),
     )
-    return FrontDoor(reactor, parts, Notifier(os.environ), identity.notes)
+    warnings = [f"{key}: {message}" for key, message in crosschecks.warnings(settings)]
+    return FrontDoor(reactor, parts, Notifier(os.environ), [*identity.notes, *warnings])
 
 
 def makeService(options: Options) -> IService:

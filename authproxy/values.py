@@ -8,15 +8,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
-from cattrs import Converter
+from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
-from .settings import Form, Listen, ListenAddress, Range, SiteSettings, Upstream, Verify
+from .settings import Form, Listen, ListenAddress, Range, Settings, SiteSettings, Upstream, Verify
 from .trust import UNIX_PEER
 
 # Where the name of an attribute is not that of the key.
@@ -56,6 +57,31 @@ def converter() -> Converter:
     made.register_structure_hook(Upstream, lambda value, _: upstream(value))
     made.register_structure_hook(Verify, lambda value, _: verify(value))
     return made
+
+
+def understood(document: dict[str, Any]) -> Settings:
+    """What is right of a document in which something is wrong; the rest has its default."""
+    made = converter()
+    settings: Settings = _understood(made, Settings, document)
+    return settings
+
+
+def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
+    attrs.resolve_types(shape)
+    right: dict[str, Any] = {}
+    for field in attrs.fields(shape):
+        key = KEYS.get(field.name, field.name)
+        if not isinstance(table, dict) or key not in table or field.name in _NOT_IN_FILES:
+            continue
+        value = table[key]
+        if field.type is not None and attrs.has(field.type) and isinstance(value, dict):
+            right[field.name] = _understood(made, field.type, value)
+        elif key == "site" and isinstance(value, list):
+            right[field.name] = tuple(_understood(made, SiteSettings, site) for site in value)
+        else:
+            with suppress(BaseValidationError, ValueError):
+                right[field.name] = made.structure(value, field.type)
+    return shape(**right)
 
 
 def _is_tuple(shape: Any) -> bool:

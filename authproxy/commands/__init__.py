@@ -1,0 +1,46 @@
+"""The `authproxy` command. Each subcommand is a module with `run(arguments, environ) -> status`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+from .. import __version__
+
+COMMANDS = {
+    "run": "run the proxy in the foreground (as twistd --nodaemon authproxy does)",
+    "check": "test a configuration: print every problem, exit 0 or 1",
+    "demo": "an authentik stand-in with authproxy in front of it, to try things out",
+    "copy-keys": "root's part before the service starts; the systemd unit calls it",
+}
+
+
+def usage() -> str:
+    """What --help prints."""
+    lines = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    return (
+        "usage: authproxy COMMAND [options]\n\n"
+        "The front door of an authentik server.\n\n"
+        f"commands:\n{lines}\n\n"
+        "`authproxy COMMAND --help` says more. `authproxy --version` prints the version."
+    )
+
+
+def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """The console script. Returns the exit status: 2 for a command line that makes no sense."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    environ = os.environ if environ is None else environ
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] in ("--version", "-V"):
+        print(f"authproxy {__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"authproxy: there is no command {arguments[0]!r}.\n\n{usage()}", file=sys.stderr)
+        return 2
+    module = import_module(f".{arguments[0].replace('-', '_')}", __name__)
+    status: int = module.run(arguments[1:], environ)
+    return status

@@ -1,0 +1,62 @@
+"""Owns `authproxy check`: would this configuration work? Every problem at once, exit 0 or 1."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+from .. import config, crosschecks, files
+from ..settings import Settings
+
+DESCRIPTION = (
+    "Read a configuration and everything that it names, and print every problem with its cure."
+    " Exits 0 if the proxy would start with it, else 1."
+)
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. Problems and warnings go to stderr, the summary to stdout."""
+    parser = argparse.ArgumentParser(prog="authproxy check", description=DESCRIPTION)
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=None,
+        help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
+    )  # fmt: skip
+    path = parser.parse_args(arguments).config
+    if path is None and os.path.exists(config.DEFAULT_PATH):
+        path = config.DEFAULT_PATH
+    settings, problems = config.examine(path)
+    problems = problems + [
+        config.Problem(settings.path, key, message)
+        for key, message in files.problems(settings, environ)
+    ]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        count = len(problems)
+        print(f"{count} problem{'s' if count > 1 else ''}.", file=sys.stderr)
+        return 1
+    for key, message in (*crosschecks.warnings(settings), *files.remarks(settings, environ)):
+        print(f"warning: {config.Problem(settings.path, key, message)}", file=sys.stderr)
+    print(_summary(settings))
+    return 0
+
+
+def _summary(settings: Settings) -> str:
+    """What the proxy would do, for a reader who wonders whether that was meant."""
+    listen = settings.listen
+    lines = [f"{settings.path or 'The built-in defaults'}: no problem found."]
+    for scheme, addresses in (("https", listen.https), ("http", listen.http)):
+        does = "redirects to https" if scheme == "http" and listen.plain_http == "redirect" else ""
+        if addresses:
+            where = ", ".join(map(str, addresses))
+            lines.append(f"  {scheme:5} on {where}{': ' if does else ''}{does}")
+    for site in settings.sites:
+        hosts = ", ".join(site.hosts) or "any host"
+        lines.append(
+            f"  {hosts} -> {', '.join(map(str, site.upstreams))}"
+            f" (verification: {site.upstream_verify.mode};"
+            f" certificate: {site.certificate or 'self-signed'})"
+        )
+    return "\n".join(lines)

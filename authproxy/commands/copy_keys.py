@@ -1,0 +1,69 @@
+"""Owns `authproxy copy-keys`: root's part before the service starts, see certificate_copies.py.
+
+The unit runs it as ExecStartPre=+, as root and outside the sandbox. What it cannot do is said
+here, one line each with its cure, and stops the start: the service could only say less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+from .. import config
+from ..certificate_copies import DIRECTORY, copy, runtime_directory
+from ..settings import Settings
+
+DESCRIPTION = (
+    "Copy the configured certificates and private keys, which often only root may read, to where"
+    " the service can read them. The systemd unit runs this as root before every start."
+)
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. Returns the exit status: 0, or 1 and the reasons on stderr."""
+    parser = argparse.ArgumentParser(prog="authproxy copy-keys", description=DESCRIPTION)
+    parser.add_argument("--config", metavar="FILE", default=None, help="configuration file")
+    path = parser.parse_args(arguments).config
+    if path is None and os.path.exists(config.DEFAULT_PATH):
+        path = config.DEFAULT_PATH
+    try:
+        settings = config.load(path, {})
+    except config.ConfigError as e:
+        return _fail([str(e)])
+    runtime = runtime_directory(environ)
+    if not runtime:
+        return _fail(
+            [
+                "RUNTIME_DIRECTORY is not set, so there is nowhere to copy to. systemd sets it:"
+                " use this command in a unit, with RuntimeDirectory= and ExecStartPre=+."
+            ]
+        )
+    return _fail(_copy(settings, runtime))
+
+
+def _copy(settings: Settings, runtime: str) -> list[str]:
+    """Copy, for the owner of the runtime directory. Returns what to complain about."""
+    paths = [
+        path for site in settings.sites for path in (site.certificate, site.private_key) if path
+    ]
+    try:
+        owner = os.stat(runtime)
+        failures = copy(paths, os.path.join(runtime, DIRECTORY), owner.st_uid, owner.st_gid)
+    except OSError as e:
+        return [
+            f"{os.path.join(runtime, DIRECTORY)} cannot be used: {e.strerror or e}. Run this as"
+            f" root (ExecStartPre=+), and if it is in the way, remove {DIRECTORY}."
+        ]
+    return [
+        f"{failure}. Correct certificate or private_key in [[site]], or the file; root must be"
+        " able to read it."
+        for failure in failures
+    ]
+
+
+def _fail(messages: list[str]) -> int:
+    for message in messages:
+        print(f"authproxy copy-keys: {message}", file=sys.stderr)
+    return 1 if messages else 0

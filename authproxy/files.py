@@ -1,0 +1,77 @@
+"""Owns what is wrong with the files that the settings name: certificates, keys, CAs, directories.
+
+The settings themselves were right (config.py); this opens what they point to, and finds every
+problem at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from .certificate_copies import readable_copy
+from .certificates import CertificateError, Pair, load_pair, notes
+from .settings import Settings, SiteSettings
+from .upstream_tls import UpstreamTLS
+
+
+def problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(key, what is wrong and the cure) of everything that would stop the start."""
+    found = []
+    for number, site in enumerate(settings.sites, 1):
+        if site.certificate and site.private_key:
+            try:
+                _load(site, environ)
+            except CertificateError as e:
+                found.append(_problem(number, e))
+        if site.upstream_verify.mode == "ca":
+            try:
+                UpstreamTLS("ca", site.upstream_verify.value, "")
+            except CertificateError as e:
+                found.append(_problem(number, e))
+    webroot = settings.listen.acme_webroot
+    if webroot and not os.path.isdir(webroot):
+        found.append(("listen.acme_webroot", f"{webroot} is not a directory. Make it."))
+    found += [("log.access", message) for message in _log(settings.log.access)]
+    return found
+
+
+def remarks(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(key, what an operator should know) of certificates that work, but not as hoped."""
+    said = []
+    for number, site in enumerate(settings.sites, 1):
+        if site.certificate:
+            pair = _load(site, environ)
+            said += [
+                (f"site[{number}].certificate", note)
+                for note in notes(pair, site.hosts, time.time())
+            ]
+    return said
+
+
+def _problem(number: int, error: CertificateError) -> tuple[str, str]:
+    """A CertificateError begins with the setting that named the file."""
+    setting, _, message = str(error).partition(" ")
+    return f"site[{number}].{setting}", message
+
+
+def _load(site: SiteSettings, environ: Mapping[str, str]) -> Pair:
+    return load_pair(
+        site.certificate, site.private_key, readable=partial(readable_copy, environ=environ)
+    )
+
+
+def _log(path: str) -> list[str]:
+    if path in ("", "-"):
+        return []
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        return [f"the directory {directory} does not exist. Make it, or name another file."]
+    target = path if os.path.exists(path) else directory
+    if os.path.isdir(path):
+        return [f"{path} is a directory. Name a file in it."]
+    if not os.access(target, os.W_OK):
+        return [f"{target} may not be written by this user. Give it to the user of the service."]
+    return []
