@@ -38,6 +38,7 @@ VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 # Of TLS 1.2 only what has forward secrecy and authenticated encryption (RFC 9325 4.2).
 CIPHERS_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 RSA_BITS = 2048
+EC_BITS = 256
 CURVES = ("secp256r1", "secp384r1", "secp521r1")  # what TLS 1.3 signs with (RFC 8446 4.2.3)
 EXPIRES_SOON = timedelta(days=7)
 # One value for all contexts: a session made under one name may be resumed after a change of it.
@@ -97,6 +98,14 @@ def read_certificates(
     path: str, setting: str, readable: Callable[[str], str] = as_configured
 ) -> list[x509.Certificate]:
     """All certificates of a PEM file, at least one. `setting` is its name in error messages."""
+    try:
+        return x509.load_pem_x509_certificates(read_pem(path, setting, readable))
+    except ValueError:
+        raise damaged(path, setting) from None
+
+
+def read_pem(path: str, setting: str, readable: Callable[[str], str] = as_configured) -> bytes:
+    """The content of a file that has certificates in it."""
     data = read_file(path, setting, readable)
     if _CERTIFICATE not in data:
         if _KEY.search(data):
@@ -109,13 +118,15 @@ def read_certificates(
             cause = "there is no certificate in the file. Name a PEM file"
             cure = ' that has "BEGIN CERTIFICATE" in it.'
         raise CertificateError(f"{setting} {path}: {cause}{cure}")
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError:
-        raise CertificateError(
-            f"{setting} {path}: a certificate in the file is damaged. Copy it again from whoever"
-            " issued it."
-        ) from None
+    return data
+
+
+def damaged(path: str, setting: str) -> CertificateError:
+    """For a file that looks like PEM and is not."""
+    return CertificateError(
+        f"{setting} {path}: a certificate in the file is damaged. Copy it again from whoever"
+        " issued it."
+    )
 
 
 def read_file(path: str, setting: str, readable: Callable[[str], str] = as_configured) -> bytes:
@@ -141,7 +152,7 @@ def _read_key(path: str, readable: Callable[[str], str]) -> PrivateKey:
     found = _KEY.search(data)
     if found is None:
         if _CERTIFICATE in data:
-            cause = "the file holds a certificate and no key. Are certificate and private_key swapped?"
+            cause = "the file holds a certificate and no key. Are the two settings swapped?"
         else:
             cause = 'there is no key in the file. Name a PEM file that has "PRIVATE KEY" in it.'
         raise CertificateError(f"private_key {path}: {cause}")
@@ -173,7 +184,7 @@ def _weakness(key: PrivateKey) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_BITS:
         return f"an RSA key of {key.key_size} bits is too small"
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        if key.curve.key_size < 256:
+        if key.curve.key_size < EC_BITS:
             return f"an EC key of {key.curve.key_size} bits is too small"
         if key.curve.name not in CURVES:
             return f"TLS 1.3 has no signatures on the curve {key.curve.name}"
@@ -246,11 +257,11 @@ def server_context(
     except SSL.Error as e:
         words = e.args[0][0][-1] if e.args and e.args[0] else "no reason given"
         raise CertificateError(
-            f"certificate for {', '.join(names_of(pair.certificate))}: OpenSSL refuses it ({words})."
-            " Have a new one issued."
+            f"certificate for {', '.join(names_of(pair.certificate))}: OpenSSL refuses it"
+            f" ({words}). Have a new one issued."
         ) from None
 
-    def choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    def choose(_connection: SSL.Connection, offered: list[bytes]) -> Any:
         for protocol in alpn:
             if protocol in offered:
                 return protocol

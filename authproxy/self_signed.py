@@ -1,4 +1,4 @@
-"""Owns the certificate of last resort: a self-signed one, made once and kept in the state directory.
+"""Owns the certificate of last resort: self-signed, made once, kept in the state directory.
 
 It lets the first start work without any configuration, and renews itself. The key never exists in
 a file that others may read, not even for a moment.

@@ -21,7 +21,7 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
 from .certificate_names import covers, is_address, names_of, normal_host
-from .certificates import CertificateError, read_certificates
+from .certificates import CertificateError, damaged, read_pem
 
 PIN_LENGTH = hashlib.sha256().digest_size
 NAMES_SHOWN = 5
@@ -69,7 +69,7 @@ class _Chain:
         self.faults: list[int] = []
 
 
-def _collect(connection: SSL.Connection, cert: X509, code: int, depth: int, ok: int) -> bool:
+def _collect(connection: SSL.Connection, _cert: X509, code: int, _depth: int, ok: int) -> bool:
     chain = connection.get_app_data()
     chain.seen = True
     if not ok and code not in chain.faults:
@@ -150,7 +150,7 @@ class UpstreamTLS:
 
 
 def spki_pin(certificate: x509.Certificate) -> str:
-    """ "sha256/BASE64" of a certificate's subject public key info (as RFC 7469 2.4)."""
+    """The pin "sha256/BASE64" of a certificate's subject public key info (as RFC 7469 2.4)."""
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256/" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii")
 
@@ -170,12 +170,16 @@ def _checked_pin(value: str) -> str:
 
 
 def _trust_file(context: SSL.Context, path: str) -> None:
+    # OpenSSL reads it, not cryptography: bundles hold roots that are not quite RFC 5280.
+    read_pem(path, "upstream_verify")
+    try:
+        context.load_verify_locations(path)
+    except SSL.Error:
+        raise damaged(path, "upstream_verify") from None
     store = context.get_cert_store()
-    assert store is not None
-    for certificate in read_certificates(path, "upstream_verify"):
-        store.add_cert(X509.from_cryptography(certificate))
-    # Whatever the file holds is trusted: an intermediate CA or the server's own certificate too.
-    store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+    if store is not None:
+        # Whatever the file holds is trusted: an intermediate CA, the server's own certificate too.
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
 
 
 def _trust_system(context: SSL.Context) -> None:
@@ -187,7 +191,7 @@ def _trust_system(context: SSL.Context) -> None:
     """
     file = os.environ.get("SSL_CERT_FILE")
     if file:
-        read_certificates(file, "SSL_CERT_FILE")
+        read_pem(file, "SSL_CERT_FILE")
     directory = os.environ.get("SSL_CERT_DIR")
     # OpenSSL's list of directories: one that exists is enough.
     if directory and not any(os.path.isdir(part) for part in directory.split(":")):

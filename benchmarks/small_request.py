@@ -1,6 +1,6 @@
 """CPU per small keep-alive request, TLS to the client and TLS to the origin, beside nginx.
 
-    python benchmarks/small_request.py [--rounds 3] [--requests 40000] [--connections 32] [--plain]
+    python benchmarks/small_request.py [--rounds 3] [--seconds 5] [--connections 32] [--plain]
 
 An nginx origin answers 100 bytes over TLS. nginx (as on authentik's reverse-proxy page) and
 authproxy stand in front of it in turn, each with one worker on one processor, while wrk asks from

@@ -30,10 +30,12 @@ def issue(
     ca: bool = False,
     days: tuple[int, int] = (-1, 30),
     usage: Any = ExtendedKeyUsageOID.SERVER_AUTH,
+    common_name: str = "",
 ) -> Pair:
     """A certificate for these names, signed `by` a CA or by itself; `days` from now."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{names} {os.urandom(4).hex()}")])
+    common_name = common_name or os.urandom(8).hex()  # CAs must differ in theirs
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -90,18 +92,20 @@ def client(
     *,
     alpn: Iterable[bytes] = (),
     newest: int | None = None,
-    session: Any = None,
+    after: SSL.Connection | None = None,
 ) -> SSL.Connection:
-    """A client that believes anything."""
-    context = SSL.Context(SSL.TLS_METHOD)
-    if newest is not None:
+    """A client that believes anything; `after`: it resumes the session of that one."""
+    context = after.get_context() if after else SSL.Context(SSL.TLS_METHOD)
+    if after is None and newest is not None:
         context.set_max_proto_version(newest)
-    if alpn:
+    if after is None and alpn:
         context.set_alpn_protos(list(alpn))
     connection = SSL.Connection(context, sock)
     if name is not None:
         connection.set_tlsext_host_name(name)
-    if session is not None:
+    if after is not None:
+        session = after.get_session()
+        assert session is not None
         connection.set_session(session)
     connection.set_connect_state()
     return connection

@@ -53,7 +53,7 @@ class Channel(HTTPChannel):
         transport.abortConnection()
 
 
-class Front(Site):
+class StandInSite(Site):
     """The HTTP factory: HTTP/1.1 only, as a proxy uses it, and no access log of its own."""
 
     protocol = Channel  # type: ignore[assignment]
@@ -196,7 +196,7 @@ class StandIn:
         self._channels: set[Channel] = set()
         self._sockets = Sockets(clock, self._changed)
         self._closed: list[Deferred[None]] = []
-        self.site = Front(self, clock)
+        self.site = StandInSite(self, clock)
 
     @property
     def sockets(self) -> int:

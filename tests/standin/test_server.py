@@ -1,5 +1,8 @@
 """The stand-in over real loopback TCP, asked by Twisted's HTTP client and autobahn's WebSocket."""
 
+# mypy: disable-error-code="no-untyped-call"
+# Neither trial's assertions nor autobahn's clients have types.
+
 from __future__ import annotations
 
 import json
@@ -115,7 +118,7 @@ class StandInCase(TestCase):
         content: bytes | None = None,
     ) -> tuple[Any, bytes]:
         """(response, content)"""
-        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        agent: Any = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         response = await agent.request(
             method.encode(),
             f"http://127.0.0.1:{self.port}{path}".encode(),
@@ -132,7 +135,7 @@ class StandInCase(TestCase):
 
     async def raw(self, request: bytes) -> Raw:
         """A connection that has sent these bytes."""
-        endpoint = HostnameEndpoint(reactor, "127.0.0.1", self.port)
+        endpoint: Any = HostnameEndpoint(reactor, "127.0.0.1", self.port)
         client = cast(Raw, await endpoint.connect(Factory.forProtocol(Raw)))
         client.transport.write(request)
         return client
@@ -346,8 +349,8 @@ class BodyTests(StandInCase):
         client = await self.raw(b"GET /stream?bytes=1e12 HTTP/1.1\r\nHost: a\r\n\r\n")
         client.transport.pauseProducing()
         [channel] = self.stand_in._channels
-        await until(lambda: channel.transport.producerPaused)
-        transport = channel.transport
+        transport = cast(Any, channel.transport)
+        await until(lambda: transport.producerPaused)
         self.assertLess(len(transport.dataBuffer) + transport._tempDataLen, 1024 * 1024)
         client.transport.abortConnection()
         await client.ended
@@ -520,7 +523,7 @@ class TLSTests(StandInCase):
         options = CertificateOptions()
         options._context = context
         self.stand_in = StandIn(self.clock, starting_for)
-        self.listen(TLSMemoryBIOFactory(options, False, self.stand_in.site))
+        self.listen(cast(Any, TLSMemoryBIOFactory)(options, False, self.stand_in.site))
         trusted = TrustedCertificate.loadPEM(authority.cert_pem.bytes())
         self.client_tls = optionsForClientTLS(
             "sso.example.com", trustRootFromCertificates([trusted])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import h11
 from hypothesis import assume, example, given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.wire import serialise
@@ -143,8 +142,6 @@ class LimitTests(SynchronousTestCase):
         self.check(HeadLimits(line_bytes=22), fits, over, 414, "limits.line_bytes")
 
     def test_field_line(self) -> None:
-        for line in (b"A: 4567890123456789\r\n", b"Host: a\r\nA:45678901234567890\r\n"):
-            self.assertIn(len(line.split(b"\r\n")[-2]), (19, 20))
         fits = b"GET / HTTP/1.1\r\nHost: a\r\nA: 45678901234567890\r\n\r\n"
         over = b"GET / HTTP/1.1\r\nHost: a\r\nA: 456789012345678901\r\n\r\n"
         self.check(HeadLimits(line_bytes=20), fits, over, 431, "limits.line_bytes")

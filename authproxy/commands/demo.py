@@ -1,0 +1,132 @@
+"""Owns `authproxy demo`: an authentik stand-in with authproxy in front of it, on loopback.
+
+Both run in this process, joined by real sockets and real TLS. Nothing of the machine's own
+configuration is read; the certificates live in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from OpenSSL import crypto
+from twisted.internet import ssl
+from twisted.internet.error import CannotListenError
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from .. import tap
+from ..self_signed import self_signed
+from ..settings import Listen, ListenAddress, Settings, SiteSettings, Upstream
+from ..standin.server import StandIn
+from ..transport.listening import ListenError
+
+LOOPBACK = "127.0.0.1"
+DESCRIPTION = "Run an authentik stand-in with authproxy in front of it, on loopback, until Ctrl-C."
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. Returns 0 after Ctrl-C or SIGTERM, 1 if it cannot start."""
+    parser = argparse.ArgumentParser(prog="authproxy demo", description=DESCRIPTION)
+    for name, default, what in (
+        ("https", 8443, "authproxy's https port"),
+        ("http", 8080, "authproxy's http port"),
+        ("upstream", 9443, "the stand-in's port"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="PORT",
+            help=f"{what} (default {default}, or a free one if that is taken; 0: any)",
+        )  # fmt: skip
+    parser.add_argument(
+        "--starting", type=float, default=0.0, metavar="SECONDS",
+        help="for so long the stand-in answers 503, as authentik does while it starts",
+    )  # fmt: skip
+    chosen = parser.parse_args(arguments)
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    with tempfile.TemporaryDirectory(prefix="authproxy-demo-") as directory:
+        try:
+            return _serve(chosen, dict(environ, STATE_DIRECTORY=directory))
+        except (ListenError, CannotListenError) as e:
+            print(f"authproxy demo: {e}", file=sys.stderr)
+            return 1
+
+
+def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
+    from twisted.internet import reactor  # noqa: PLC0415  (installs one; not at import)
+
+    loop: Any = reactor
+    stand_in = StandIn(loop, chosen.starting)
+    upstream_port = loop.listenSSL(
+        _free(chosen.upstream), stand_in.site, _certificate(environ), interface=LOOPBACK
+    )
+    settings = _settings(chosen, upstream_port.getHost().port)
+    door = tap.make_service(settings, tap.Identity(settings, environ), loop)
+    door.privilegedStartService()
+    door.startService()
+    ports = {
+        "https" if port.factory is door.parts.https else "http": port.getHost().port
+        for _, port in door.ports
+    }
+    print(_what_to_try(ports["https"], ports["http"], upstream_port.getHost().port), flush=True)
+    loop.addSystemEventTrigger("before", "shutdown", door.stopService)
+    loop.addSystemEventTrigger("after", "shutdown", stand_in.close)
+    loop.run()
+    return 0
+
+
+def _settings(chosen: argparse.Namespace, upstream: int) -> Settings:
+    def address(port: int) -> tuple[ListenAddress, ...]:
+        return (ListenAddress("tcp", LOOPBACK, _free(port)),)
+
+    listen = Listen(
+        http=address(chosen.http), https=address(chosen.https), admin=None,
+        http_explicit=True, https_explicit=True,
+    )  # fmt: skip
+    site = SiteSettings(upstreams=(Upstream("https", "tcp", LOOPBACK, upstream),))
+    return attrs.evolve(Settings(), listen=listen, sites=(site,))
+
+
+def _free(port: int) -> int:
+    """This port, or 0 (any) where somebody has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return 0
+    return port
+
+
+def _certificate(environ: Mapping[str, str]) -> ssl.CertificateOptions:
+    """A self-signed one, as authentik's port 9443 has."""
+    pair, _ = self_signed(os.path.join(environ["STATE_DIRECTORY"], "standin"), ["localhost"])
+    return ssl.CertificateOptions(
+        privateKey=crypto.PKey.from_cryptography_key(pair.key),
+        certificate=crypto.X509.from_cryptography(pair.certificate),
+    )
+
+
+def _what_to_try(https: int, http: int, upstream: int) -> str:
+    secure, plain = f"https://localhost:{https}", f"http://localhost:{http}"
+    return f"""
+An authentik stand-in runs at https://{LOOPBACK}:{upstream}/ and authproxy in front of it:
+
+    {secure}/      its certificate is self-signed: let your browser pass
+    {plain}/       redirects there
+
+The page shows the scheme, host, client address and fields that authentik would see, and has a live
+WebSocket. In another terminal:
+
+    curl -k {secure}/ -H 'Accept: application/json'
+    curl -k {secure}/ -H 'Accept: application/json' -H 'X-Forwarded-For: 192.0.2.66'   # forged: gone
+    curl -i '{plain}/if/user/?next=%2F'                 # 301 to https
+    curl -ki {secure}/-/health/ready/
+    curl -ki {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc   # refused: 400
+
+Below, every request writes an access line. Ctrl-C stops both.
+"""
