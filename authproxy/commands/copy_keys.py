@@ -31,16 +31,16 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     try:
         settings = config.load(path, {})
     except config.ConfigError as e:
-        return _fail([str(e)])
+        return _report([str(e)])
     runtime = runtime_directory(environ)
     if not runtime:
-        return _fail(
+        return _report(
             [
                 "RUNTIME_DIRECTORY is not set, so there is nowhere to copy to. systemd sets it:"
                 " use this command in a unit, with RuntimeDirectory= and ExecStartPre=+."
             ]
         )
-    return _fail(_copy(settings, runtime))
+    return _report(_copy(settings, runtime))
 
 
 def _copy(settings: Settings, runtime: str) -> list[str]:
@@ -63,7 +63,7 @@ def _copy(settings: Settings, runtime: str) -> list[str]:
     ]
 
 
-def _fail(messages: list[str]) -> int:
+def _report(messages: list[str]) -> int:
     for message in messages:
         print(f"authproxy copy-keys: {message}", file=sys.stderr)
     return 1 if messages else 0

@@ -73,7 +73,7 @@ class Socket(WebSocketServerProtocol):
         # Twisted's TLS waits for a registered producer before it closes.
         if not self._closing:
             self._closing = True
-            self.transport.unregisterProducer()
+            pass
         super()._closeConnection(abort)
 
 

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from io import BytesIO
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
 
 import trustme
@@ -157,6 +158,22 @@ class StandInCase(TestCase):
         viewer = cast(Viewer, await endpoint.connect(factory))
         await viewer.is_open
         return viewer
+
+    async def stuck(self) -> tuple[Viewer, Any]:
+        """A viewer that sends 64 MiB and reads nothing; its socket here, which has noticed."""
+        viewer = await self.viewer()
+        transport = cast(Any, viewer.transport)
+        await viewer.messages.get()
+        transport.pauseProducing()
+        [socket] = self.stand_in._sockets._open
+        # Else the kernel's buffers could take all that is under way.
+        transport.getHandle().setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+        socket.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+        incompressible = os.urandom(1024 * 1024)
+        for _ in range(64):
+            viewer.sendMessage(incompressible, True, doNotCompress=True)
+        await until(lambda: socket._paused)
+        return viewer, socket
 
     client_tls: Any = None
 
@@ -465,19 +482,11 @@ class WebSocketTests(StandInCase):
         self.assertTrue(client.received.startswith(b"HTTP/1.1 400 "))
 
     async def test_echo_waits_for_one_who_does_not_read(self) -> None:
-        viewer = await self.viewer()
-        transport = cast(Any, viewer.transport)
-        await viewer.messages.get()
-        transport.pauseProducing()
-        incompressible = os.urandom(1024 * 1024)
-        [socket] = self.stand_in._sockets._open
-        for _ in range(64):
-            viewer.sendMessage(incompressible, True, doNotCompress=True)
-        await until(lambda: socket._paused)
+        viewer, socket = await self.stuck()
         await deferLater(reactor, 0.1)
         own = socket.transport
         self.assertLess(len(own.dataBuffer) + own._tempDataLen, 4 * 1024 * 1024)
-        transport.resumeProducing()
+        cast(Any, viewer.transport).resumeProducing()
         for _ in range(64):
             while len(await viewer.messages.get()) < 1024:
                 pass  # a tick
@@ -491,17 +500,9 @@ class CloseTests(StandInCase):
         self.assertEqual(self.stand_in.sockets, 0)
 
     async def test_one_who_does_not_read_is_cut(self) -> None:
-        viewer = await self.viewer()
-        transport = cast(Any, viewer.transport)
-        await viewer.messages.get()
-        transport.pauseProducing()
-        incompressible = os.urandom(1024 * 1024)
-        [socket] = self.stand_in._sockets._open
-        for _ in range(64):
-            viewer.sendMessage(incompressible, True, doNotCompress=True)
-        await until(lambda: socket._paused)
+        viewer, socket = await self.stuck()
         await self.stand_in.close()
-        transport.abortConnection()
+        cast(Any, viewer.transport).abortConnection()
         await viewer.ended
 
     async def test_requests_end(self) -> None:
@@ -529,10 +530,15 @@ class TLSTests(StandInCase):
             "sso.example.com", trustRootFromCertificates([trusted])
         )
 
-    async def test_the_scheme_of_the_connection(self) -> None:
-        endpoint = wrapClientTLS(self.client_tls, HostnameEndpoint(reactor, "127.0.0.1", self.port))
+    async def raw(self, request: bytes) -> Raw:
+        plain: Any = HostnameEndpoint(reactor, "127.0.0.1", self.port)
+        endpoint = cast(Any, wrapClientTLS(self.client_tls, plain))
         client = cast(Raw, await endpoint.connect(Factory.forProtocol(Raw)))
-        client.transport.write(
+        client.transport.write(request)
+        return client
+
+    async def test_the_scheme_of_the_connection(self) -> None:
+        client = await self.raw(
             b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
         )
         await client.ended
@@ -550,3 +556,14 @@ class TLSTests(StandInCase):
         viewer = await self.viewer(url="wss://sso.example.com/ws/client/")
         await self.stand_in.close()
         self.assertEqual(await viewer.ended, 1012)
+
+    async def test_close_does_not_wait_for_the_viewer(self) -> None:
+        client = await self.raw(
+            b"GET /ws/client/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+            b"Connection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        await until(lambda: self.stand_in.sockets)
+        await self.stand_in.close()
+        await client.ended
+        self.assertIn(b" 101 ", client.received)
