@@ -35,7 +35,7 @@ class CopyError(Exception):
 
 
 def runtime_directory(environ: Mapping[str, str]) -> str:
-    """systemd's $RUNTIME_DIRECTORY, the first where there are several; "" without one."""
+    """The first directory of $RUNTIME_DIRECTORY, which systemd sets; "" without one."""
     return environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
 
 

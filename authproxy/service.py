@@ -58,7 +58,8 @@ class Parts:
 class FrontDoor(MultiService):
     """The proxy.
 
-    `notes` are logged once it serves. `ports` are the listening ports, (address as configured, port).
+    `notes` are logged once it serves. `ports` are the listening ports: (address with the port that
+    was bound, port).
     """
 
     def __init__(
@@ -111,6 +112,8 @@ class FrontDoor(MultiService):
             )
             address = ListenAddress(kind="tcp", host=address.host, port=other)
             port = self.parts.listen(address, listener)
+        if address.kind == "tcp" and not address.port:  # any free one: say which
+            address = ListenAddress("tcp", address.host, port.getHost().port)
         self.ports.append((address, port))
 
     def _public_port(self) -> int:

@@ -89,15 +89,15 @@ def _scheme(forwarded: list[str], secure: bool) -> tuple[str, str]:
         return forwarded[0], "from X-Forwarded-Proto"
     own = "https" if secure else "http"
     if forwarded:
-        return own, "from this connection: X-Forwarded-Proto is not one scheme"
-    return own, "from this connection: no X-Forwarded-Proto"
+        return own, "X-Forwarded-Proto is not one scheme"
+    return own, "no X-Forwarded-Proto"
 
 
 def _host(forwarded: list[str], host: list[str]) -> tuple[str, str]:
     if forwarded:
         return forwarded[0], "from X-Forwarded-Host"
     if host:
-        return host[0], "from Host: no X-Forwarded-Host"
+        return host[0], "from Host"
     return "", "no Host"
 
 
@@ -107,7 +107,7 @@ def _client(forwarded: list[str], peer: str) -> tuple[str, str]:
         return entries[0], "from X-Forwarded-For"
     if entries:
         return entries[-1], f"from X-Forwarded-For, the last of {len(entries)} entries"
-    return peer, "from this connection: no X-Forwarded-For"
+    return peer, "no X-Forwarded-For: the TCP peer"
 
 
 def starting(accept: bytes) -> tuple[bytes, bytes]:

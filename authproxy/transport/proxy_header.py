@@ -28,6 +28,7 @@ _V2_FIXED: Final = 16  # signature, version and command, family and protocol, le
 
 # Port without leading zeros: there is one way to write it. At most five digits, before int().
 _PORT = rb"(0|[1-9][0-9]{0,4}+)"
+_LAST_PORT: Final = 65535
 _V1_LINE: Final = re.compile(
     rb"PROXY (?:TCP4 ([0-9.]++) ([0-9.]++)|TCP6 ([0-9A-Fa-f:.]++) ([0-9A-Fa-f:.]++)) "
     + _PORT
@@ -40,6 +41,7 @@ _V1_PROTOCOLS: Final = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PRO
 # What an incomplete line may hold; with UNKNOWN, anything.
 _V1_SO_FAR: Final = re.compile(rb"PROXY TCP[46] [0-9A-Fa-f:. ]*+\r?+")
 
+_VERSION_2 = 2
 _LOCAL = 0
 _PROXY = 1
 _TCP4 = 0x11
@@ -126,7 +128,7 @@ def _address(text4: bytes, text6: bytes) -> str:
 
 def _port(digits: bytes) -> int:
     port = int(digits)
-    if port > 65535:
+    if port > _LAST_PORT:
         raise ProtocolError(400, "a bad port in a PROXY line")
     return port
 
@@ -135,36 +137,40 @@ def _port(digits: bytes) -> int:
 
 
 def _parse_v2(data: bytes) -> ProxyHeader | None:
-    # Each octet is judged as soon as it is there.
-    size = len(data)
-    local = False
-    if size > 12:
-        version, command = divmod(data[12], 16)
-        if version != 2:
-            raise ProtocolError(400, "a PROXY header of an unknown version")
-        if command not in (_LOCAL, _PROXY):
-            raise ProtocolError(400, "a PROXY header with an unknown command")
-        local = command == _LOCAL
-    # 2.2: with LOCAL the family is ignored, whatever it is.
-    if size > 13 and not local and data[13] not in _FAMILIES:
-        raise ProtocolError(400, "a PROXY header of a family or protocol that is not accepted")
-    if size < _V2_FIXED:
+    local = _check_v2(data)
+    if len(data) < _V2_FIXED:
         return None
+    family = data[13]
     length = _V2_FIXED + int.from_bytes(data[14:16], "big")
     if length > V2_OCTETS:
         raise ProtocolError(400, "a PROXY header of more than 536 octets")
-    if not local and length < _V2_FIXED + _FAMILIES[data[13]]:
+    if not local and length < _V2_FIXED + _FAMILIES[family]:
         raise ProtocolError(400, "a PROXY header that is too short for its addresses")
-    if size < length:
+    if len(data) < length:
         return None
     # What follows the addresses are TLVs, of which none is used here.
-    if local or data[13] not in (_TCP4, _TCP6):
+    if local or family not in (_TCP4, _TCP6):
         return ProxyHeader(length, local=local)
-    if data[13] == _TCP4:
+    if family == _TCP4:
         source = str(ipaddress.IPv4Address(data[16:20]))
         return ProxyHeader(length, source, int.from_bytes(data[24:26], "big"))
     source = _unmapped(ipaddress.IPv6Address(data[16:32]))
     return ProxyHeader(length, source, int.from_bytes(data[48:50], "big"))
+
+
+def _check_v2(data: bytes) -> bool:
+    """Whether the command is LOCAL; refuses the octets after the signature one by one."""
+    if len(data) == len(_V2_BEGINNING):
+        return False
+    version, command = divmod(data[12], 16)
+    if version != _VERSION_2:
+        raise ProtocolError(400, "a PROXY header of an unknown version")
+    if command not in (_LOCAL, _PROXY):
+        raise ProtocolError(400, "a PROXY header with an unknown command")
+    # 2.2: with LOCAL the family is ignored, whatever it is.
+    if command == _PROXY and data[13:14] and data[13] not in _FAMILIES:
+        raise ProtocolError(400, "a PROXY header of a family or protocol that is not accepted")
+    return command == _LOCAL
 
 
 def _unmapped(address: ipaddress.IPv6Address) -> str:

@@ -1,6 +1,6 @@
 """The stand-in over real loopback TCP, asked by Twisted's HTTP client and autobahn's WebSocket."""
 
-# mypy: disable-error-code="no-untyped-call"
+# mypy: disable-error-code="no-untyped-call, misc"
 # Neither trial's assertions nor autobahn's clients have types.
 
 from __future__ import annotations
@@ -160,17 +160,17 @@ class StandInCase(TestCase):
         return viewer
 
     async def stuck(self) -> tuple[Viewer, Any]:
-        """A viewer that sends 64 MiB and reads nothing; its socket here, which has noticed."""
+        """A viewer that sends 8 MiB and reads nothing; its socket here, which has noticed."""
         viewer = await self.viewer()
         transport = cast(Any, viewer.transport)
         await viewer.messages.get()
         transport.pauseProducing()
         [socket] = self.stand_in._sockets._open
         # Else the kernel's buffers could take all that is under way.
-        transport.getHandle().setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
-        socket.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+        transport.getHandle().setsockopt(SOL_SOCKET, SO_RCVBUF, 65536)
+        socket.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, 65536)
         incompressible = os.urandom(1024 * 1024)
-        for _ in range(64):
+        for _ in range(8):
             viewer.sendMessage(incompressible, True, doNotCompress=True)
         await until(lambda: socket._paused)
         return viewer, socket
@@ -487,7 +487,7 @@ class WebSocketTests(StandInCase):
         own = socket.transport
         self.assertLess(len(own.dataBuffer) + own._tempDataLen, 4 * 1024 * 1024)
         cast(Any, viewer.transport).resumeProducing()
-        for _ in range(64):
+        for _ in range(8):
             while len(await viewer.messages.get()) < 1024:
                 pass  # a tick
 
@@ -500,7 +500,7 @@ class CloseTests(StandInCase):
         self.assertEqual(self.stand_in.sockets, 0)
 
     async def test_one_who_does_not_read_is_cut(self) -> None:
-        viewer, socket = await self.stuck()
+        viewer, _ = await self.stuck()
         await self.stand_in.close()
         cast(Any, viewer.transport).abortConnection()
         await viewer.ended

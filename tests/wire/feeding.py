@@ -1,7 +1,7 @@
 """How octets reach a parser: whole, octet by octet, cut in two everywhere; and hypothesis' bounds.
 
 Importing this module loads the profile under which all generated tests run: the same examples on
-every run, and nothing written to disk.
+every run, and no database of failures.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ T = TypeVar("T")
 H = TypeVar("H", RequestHead, ResponseHead)
 
 LIMITS = HeadLimits()
+# What may be missing of a head.
+COMPLETIONS = (b"\r\n\r\n", b"\n\r\n", b"\r\n", b"\n")
 NEXT_REQUEST = b"GET /next HTTP/1.1\r\nHost: next.example\r\n\r\n"
 
 # Messages up to this size are cut at every octet; in larger ones, which exist for the sake of a

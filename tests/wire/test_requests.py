@@ -12,6 +12,7 @@ from authproxy.wire.heads import HeadLimits, RequestHead
 from authproxy.wire.requests import parse_request
 from tests.wire import generated
 from tests.wire.feeding import (
+    COMPLETIONS,
     LIMITS,
     NEXT_REQUEST,
     feed,
@@ -170,15 +171,22 @@ class GeneratedTests(SynchronousTestCase):
     @example(b"\r")
     @example(b"\r\n\r\n\r\n")
     @example(b"GET / HTTP/1.1\r\n\r")
+    @example(b"GET / HTTP/1.1\r\n" + b"a" * 31 + b"\r\n")
     def test_only_protocol_errors_and_split_invariance(self, data: bytes) -> None:
         for limits in (LIMITS, HeadLimits(head_bytes=80, line_bytes=30, fields=3)):
-            self.assertEqual(
-                outcome([data], limits), outcome(octet_by_octet(data), limits), (data, limits)
-            )
+            whole = outcome([data], limits)
+            split = outcome(octet_by_octet(data), limits)
+            if whole is None and split == "refused":
+                # A line over the limit shows itself while it drips in. Arrived at once, before the
+                # head is complete, it is found later: no such head is ever accepted.
+                for end in COMPLETIONS:
+                    self.assertIn(outcome([data + end], limits), (None, "refused"), data)
+            else:
+                self.assertEqual(whole, split, (data, limits))
 
     @given(generated.REQUESTS)
     def test_what_is_accepted_h11_reads_alike(self, data: bytes) -> None:
-        """Known differences, all on the stricter side or without a consequence:
+        """All of it, but for the known differences, which are stricter or without a consequence.
 
         - an empty line before the request line: h11 refuses it, RFC 9112 2.2 asks to skip it;
         - absolute-form: h11 leaves the target as it is, this package reduces it;

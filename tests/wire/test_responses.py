@@ -12,7 +12,7 @@ from authproxy.wire.errors import ProtocolError
 from authproxy.wire.heads import CHUNKED, UNTIL_CLOSE, HeadLimits, ResponseHead
 from authproxy.wire.responses import parse_response
 from tests.wire import generated
-from tests.wire.feeding import LIMITS, feed, octet_by_octet, refusal, segmentations
+from tests.wire.feeding import COMPLETIONS, LIMITS, feed, octet_by_octet, refusal, segmentations
 
 RESPONSE = b"HTTP/1.1 200 Not  OK\r\nContent-Length: 5\r\nA: b\r\na:  c \r\n\r\n"
 
@@ -116,16 +116,25 @@ class GeneratedTests(SynchronousTestCase):
     @given(generated.RESPONSE_OCTETS)
     @example(b"\r\n\r\n")
     @example(b"HTTP/1.1 200 OK\r\n\r")
+    @example(b"HTTP/1.1 200 OK\r\n" + b"a" * 31 + b"\r\n")
     def test_only_protocol_errors_and_split_invariance(self, data: bytes) -> None:
         for limits in (LIMITS, HeadLimits(head_bytes=80, line_bytes=30, fields=3)):
-            self.assertEqual(
-                outcome([data], limits), outcome(octet_by_octet(data), limits), (data, limits)
-            )
+            whole = outcome([data], limits)
+            split = outcome(octet_by_octet(data), limits)
+            if whole is None and split == "refused":
+                # A line over the limit shows itself while it drips in. Arrived at once, before the
+                # head is complete, it is found later: no such head is ever accepted.
+                for end in COMPLETIONS:
+                    self.assertIn(outcome([data + end], limits), (None, "refused"), data)
+            else:
+                self.assertEqual(whole, split, (data, limits))
 
     @given(generated.RESPONSES, st.sampled_from([b"GET", b"HEAD"]))
     def test_what_is_accepted_h11_reads_alike(self, data: bytes, method: bytes) -> None:
-        """Known differences: h11 lower-cases the value of Transfer-Encoding, and it takes a 101 as
-        the end of HTTP only where the request had asked; both heads are read alike."""
+        """All of it, but for a known difference: h11 lower-cases the value of Transfer-Encoding.
+
+        It takes a 101 only where the request asked for one, so this one asks.
+        """
         try:
             parsed = parse(data, method)
         except ProtocolError:
