@@ -19,6 +19,8 @@ from twisted.logger import Logger
 
 BATCH = 65536  # characters
 MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
+REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
+REMEMBERED_SIZE = 512  # ... where they have no more octets than that
 LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
 # Also inside another parameter, percent-encoded: authentik's flows carry the whole request in next=.
 _SECRET = re.compile(
@@ -26,6 +28,7 @@ _SECRET = re.compile(
     r"|samlrequest|password|client_secret)(?:=|%3d))(?:(?!%26)[^&])*",
     re.IGNORECASE,
 )
+_VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
 _UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 log = Logger()
@@ -50,6 +53,7 @@ class AccessLog:
         self._failing = False
         self._second = -1
         self._stamp = ""
+        self._escaped: dict[bytes, str] = {}
         if path == "-":
             self._descriptor = os.dup(1)
         elif path:
@@ -98,16 +102,28 @@ class AccessLog:
                 }
             )
         else:
+            escaped = self._escaped.get
             text = (
-                f'{address} - - [{self._stamp}] "{_text(method)} {_masked_text(target)}'
-                f' HTTP/{version / 10}" {status} {sent} "{_masked_text(referer or b"-")}"'
-                f' "{_text(user_agent or b"-")}" {_text(host) or "-"} {duration:.3f}'
-                f" {upstream or '-'} {request_id or '-'}"
+                f'{address} - - [{self._stamp}] "{escaped(method) or self._escape(method)}'
+                f' {_masked_text(target)} {_VERSIONS[version]}" {status} {sent}'
+                f' "{_masked_text(referer) if referer else "-"}"'
+                f' "{(escaped(user_agent) or self._escape(user_agent)) if user_agent else "-"}"'
+                f' {escaped(host) or self._escape(host)} {duration:.3f} {upstream or "-"}'
+                f' {request_id or "-"}'
             )
         self._held.append(text)
         self._size += len(text)
         if self._size >= BATCH:
             self.flush()
+
+    def _escape(self, value: bytes) -> str:
+        """The value as a line has it, remembered: the same few come with every request."""
+        text = _UNSAFE.sub(_escape, value.decode("latin-1")) or "-"
+        if len(self._escaped) >= REMEMBERED:
+            self._escaped.clear()
+        if len(value) <= REMEMBERED_SIZE:
+            self._escaped[value] = text
+        return text
 
     def flush(self) -> None:
         """Write what is held. Never raises; what could not be written is held for the next time."""
@@ -183,15 +199,11 @@ def _stamp(seconds: int, as_json: bool) -> str:
 
 def _masked(value: bytes) -> str:
     text = value.decode("latin-1")
-    return _SECRET.sub(r"\1***", text) if "=" in text or "%" in text else text
+    return _SECRET.sub(r"\1***", text) if "?" in text or "%" in text else text
 
 
 def _masked_text(value: bytes) -> str:
     return _UNSAFE.sub(_escape, _masked(value))
-
-
-def _text(value: bytes) -> str:
-    return _UNSAFE.sub(_escape, value.decode("latin-1"))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ several settings at once is `crosschecks.py`'s.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -34,18 +35,21 @@ OVERRIDES = {
     "private_key": ("site", "private_key"),
 }
 _LISTS = ("http", "https", "host")
+# Control characters, and what a terminal or str.splitlines takes for the end of a line.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @attrs.frozen
 class Problem:
-    """One thing that is wrong: where, and what to do. str() is one line."""
+    """One thing that is wrong: where, and what to do. str() is one line, whatever is in a file."""
 
     file: str
     key: str
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.key, self.message) if part)
+        text = ": ".join(part for part in (self.file, self.key, self.message) if part)
+        return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class ConfigError(Exception):
@@ -76,7 +80,7 @@ def examine(
         return loads("", "", overrides)
     try:
         with open(path, "rb") as file:
-            text = file.read().decode()
+            text = file.read().decode("utf-8-sig")
     except FileNotFoundError:
         message = "there is no such file. Name the configuration with --config FILE."
     except UnicodeDecodeError:
@@ -94,37 +98,56 @@ def loads(
     """Settings of a document and its problems, see `examine`. `file` is how problems call it."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except ValueError as e:  # a TOMLDecodeError, or a number of thousands of digits
         return Settings(path=file), [Problem(file, "", f"this is not TOML: {e}.")]
+    except RecursionError:
+        return Settings(path=file), [Problem(file, "", "brackets are nested too deeply.")]
     overridden = {name: value for name, value in (overrides or {}).items() if value is not None}
-    problem = _override(document, overridden)
-    if problem:
-        return Settings(path=file), [Problem("", *problem)]
+    problems = _override(document, overridden)
+    found = []
     try:
         settings = values.converter().structure(document, Settings)
     except BaseValidationError as e:
         settings = values.understood(document)
         found = _problems(e, "", Settings)
-    else:
-        found = crosschecks.problems(settings)
-    problems = [named(file, key, message, overridden) for key, message in found]
+    # A table in which something is wrong has defaults where it should not: what its settings mean
+    # together is not known.
+    broken = {_section(key) for key, _ in found}
+    found += [
+        (key, message)
+        for key, message in crosschecks.problems(settings)
+        if _section(key) not in broken
+    ]
+    problems += [named(file, key, message, overridden) for key, message in found]
     return attrs.evolve(settings, path=file), problems
 
 
-def _override(document: dict[str, Any], overrides: Mapping[str, str]) -> tuple[str, str] | None:
+def _section(key: str) -> str:
+    return re.split(r"[.\[]", key, maxsplit=1)[0]
+
+
+def _override(document: dict[str, Any], overrides: Mapping[str, str]) -> list[Problem]:
     """Put the command line's values into the document, or say why not."""
+    problems = []
     for name, value in overrides.items():
         section, key = OVERRIDES[name]
         given: Any = [value] if name in _LISTS else value
         target = document.setdefault(section, [{}] if section == "site" else {})
-        if section == "site":
-            if not isinstance(target, list) or len(target) != 1:
-                option = name.replace("_", "-")
-                return f"--{option}", "the configuration has several sites: set it there."
+        if section == "site" and isinstance(target, list):
+            if len(target) > 1:
+                message = "the configuration has several sites. Set it there, in the one you mean."
+                problems.append(Problem("", _option(name), message))
+                continue
+            if not target:
+                target.append({})
             target = target[0]
         if isinstance(target, dict):  # anything else is a problem that is found later
             target[key] = given
-    return None
+    return problems
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Problem:
@@ -133,7 +156,7 @@ def named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Pr
         section, wanted = OVERRIDES[name]
         place = f"site[1].{wanted}" if section == "site" else f"{section}.{wanted}"
         if key == place or key.startswith(place + "["):
-            return Problem("", f"--{name.replace('_', '-')}", message)
+            return Problem("", _option(name), message)
     return Problem(file, key, message)
 
 
@@ -149,9 +172,9 @@ def _problems(error: BaseException, path: str, shape: Any) -> list[tuple[str, st
         return found
     if isinstance(error, IterableValidationError):
         found = []
-        for inner, index in error.group_exceptions()[0]:
+        for inner, item in error.group_exceptions()[0]:
             # Counted from 1, as people count the [[site]] tables of a file.
-            found += _problems(inner, f"{path}[{index.index + 1}]", index.type)
+            found += _problems(inner, f"{path}[{int(item.index) + 1}]", item.type)
         return found
     if isinstance(error, ForbiddenExtraKeysError):
         return [
@@ -167,9 +190,12 @@ def _unknown(name: str, shape: type[Any]) -> str:
     close = get_close_matches(name, names, 1, 0.6)
     if close:
         return f"there is no such setting. Did you mean {close[0]}?"
-    sections = {field.name: field.type for field in attrs.fields(Settings)}
-    homes = [f"[{key}]" for key, section in sections.items()
-             if attrs.has(section) and section is not shape and name in values.keys_of(section)]
+    sections: dict[str, Any] = {field.name: field.type for field in attrs.fields(Settings)}
+    homes = [
+        f"[{key}]"
+        for key, section in sections.items()
+        if attrs.has(section) and section is not shape and name in values.keys_of(section)
+    ]
     if shape is not SiteSettings and name in values.keys_of(SiteSettings):
         homes.append("[[site]]")
     if homes:

@@ -73,7 +73,12 @@ class Exchange:
     )
 
     def __init__(
-        self, gateway: Gateway, downstream: Downstream, head: RequestHead, client: Client
+        self,
+        gateway: Gateway,
+        downstream: Downstream,
+        head: RequestHead,
+        client: Client,
+        now: float,
     ) -> None:
         self.head = head
         self.client = client
@@ -81,7 +86,7 @@ class Exchange:
         self.status = 0
         self.sent = 0
         self.received = 0
-        self.started = gateway.now()
+        self.started = now
         self.upstream = ""
         self.request_id = ""
         self._gateway = gateway
@@ -227,7 +232,7 @@ class Exchange:
         """Upstream's final response begins."""
         self._responding = True
         self.status = head.status
-        self._downstream.send_head(forwarding.response(head, self._hsts()))
+        self._downstream.send_head(forwarding.response(head, self._gateway.hsts(self)))
 
     def response_content(self, data: bytes) -> None:
         """Some of its content."""
@@ -251,7 +256,7 @@ class Exchange:
         self._responding = True
         self.status = 101
         self._downstream.switch(
-            forwarding.response(head, self._hsts()), early, connection.transport
+            forwarding.response(head, self._gateway.hsts(self)), early, connection.transport
         )
 
     def upstream_failed(self, error: UpstreamError | ProtocolError) -> None:
@@ -290,7 +295,7 @@ class Exchange:
         """Answer the request with this; the access line says so."""
         self.status = head.status
         self._responding = True
-        hsts = self._hsts()
+        hsts = self._gateway.hsts(self)
         if hsts:
             head.fields.append((b"strict-transport-security", hsts))
         if self.head.method == b"HEAD":
@@ -319,9 +324,6 @@ class Exchange:
             self._downstream.abort()
             return
         self._gateway.answer_page(self, status, retry_after, detail)
-
-    def _hsts(self) -> bytes | None:
-        return self._gateway.hsts(self)
 
     def _let_go(self) -> None:
         """Give up the lease, or the wait for one."""

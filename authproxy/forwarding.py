@@ -132,6 +132,9 @@ def response(head: ResponseHead, hsts: bytes | None) -> ResponseHead:
         named = options(connection) - REWRITTEN  # the framing is not upstream's to take away
         fields = [field for field in fields if field[0] not in named]
     status = head.status
+    if status < 200 and status != 101:
+        hsts = None  # the final response says it
+        fields = [field for field in fields if field[0] != b"strict-transport-security"]
     if status < 200 or status == 204:
         # RFC 9110 8.6: none in these, and some clients would wait for that many octets.
         fields = [field for field in fields if field[0] != b"content-length"]

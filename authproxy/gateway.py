@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .trust import Client
 
 SAFE = (b"GET", b"HEAD")
+REMEMBERED = 1024  # hosts; there are few, but a client can make up more
 SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
 
 log = Logger()
@@ -94,6 +95,7 @@ class Gateway:
         self._access = access
         self._sites = SiteTable(sites)
         self._redirects = settings.listen.plain_http == "redirect"
+        self._hsts_applies: dict[bytes, bool] = {}
         self._faults: dict[str, tuple[float, int]] = {}
 
     # Routing.
@@ -155,9 +157,15 @@ class Gateway:
         if exchange.client.scheme != b"https":
             return b""  # RFC 6797 7.2
         site = exchange.site
-        if site is None or site.hsts is None:
-            return None
-        return site.hsts if site.hsts and hsts_applies(exchange.client.host) else b""
+        if site is None or not site.hsts:
+            return None if site is None else site.hsts
+        host = exchange.client.host
+        applies = self._hsts_applies.get(host)
+        if applies is None:
+            if len(self._hsts_applies) >= REMEMBERED:
+                self._hsts_applies.clear()
+            applies = self._hsts_applies[host] = hsts_applies(host)
+        return site.hsts if applies else b""
 
     # Answers made here, and what is told of an exchange.
 

@@ -25,12 +25,13 @@ class Range:
 
 @frozen
 class Form:
-    """What a text must be: "host", "cidr" or "path"; config.py knows what that means."""
+    """What a text must be: "host", "cidr", ...; FORMS in values.py knows what that means."""
 
     name: str
 
 
 Host = Annotated[str, Form("host")]
+ServerName = Annotated[str, Form("server_name")]
 CIDR = Annotated[str, Form("cidr")]
 Path = Annotated[str, Form("path")]
 Seconds = Annotated[float, Range(0.1, 7 * 86400, "seconds")]
@@ -214,7 +215,7 @@ class SiteSettings:
     hosts: tuple[Host, ...] = ()
     upstreams: tuple[Upstream, ...] = (Upstream("https", "tcp", "127.0.0.1", 9443),)
     upstream_verify: Verify = Verify("off")
-    upstream_server_name: str = ""
+    upstream_server_name: ServerName = ""
     x_forwarded_for: Literal["client", "append"] = "client"
     hsts: MaxAge = 63072000
     certificate: Path = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from .transport.admission import Admission, connections_allowed
 from .transport.dialling import TransportReactor
 from .transport.dispatch import Dispatcher
 from .transport.listening import listen
-from .transport.opening import Listener
+from .transport.opening import Listener, Opening
 from .trust import TrustedNetworks
 from .upstream.dialler import Dialler
 from .upstream.pool import Pool
@@ -77,7 +78,7 @@ class Options(usage.Options):
             self.identity = Identity(self.settings, environ)
         except CertificateError as e:
             raise usage.UsageError(str(e)) from None
-        parent = self.parent or {}
+        parent: Mapping[str, Any] = self.parent or {}
         if self.settings.log.access == "-" and parent and not parent.get("nodaemon"):
             raise usage.UsageError(
                 'log.access = "-" writes to stdout, which a daemon does not have. Name a file,'
@@ -153,9 +154,12 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
         gateway.networks.contains,
     )
 
+    def connection(opening: Opening) -> Any:
+        return Connection(gateway, opening)
+
     def listener(names: ServerNames | None) -> Listener:
         return Listener(
-            build=lambda opening: Connection(gateway, opening),
+            build=connection,
             admission=admission,
             deadlines=deadlines,
             tls=names,
@@ -184,6 +188,10 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     door = make_service(options.settings, options.identity, reactor)
-    twistd = options.parent or {}
+    twistd: Mapping[str, Any] = options.parent or {}
     own_log = any(twistd.get(name) for name in ("logfile", "logger", "syslog"))
-    return Daemon(door, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log)
+    daemon: Any = Daemon(  # an IService, which mypy cannot see
+        door, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log
+    )
+    service: IService = daemon
+    return service

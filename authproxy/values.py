@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import reprlib
+import types
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -27,6 +29,9 @@ _NOT_IN_FILES = ("path", "http_explicit", "https_explicit")
 _HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxlist = 3
 
 
 def keys_of(shape: type[Any]) -> list[str]:
@@ -44,15 +49,12 @@ def converter() -> Converter:
     made.register_structure_hook(str, lambda value, _: text(value))
     made.register_structure_hook(int | str, lambda value, _: workers(value))
     made.register_structure_hook(ListenAddress | None, lambda value, _: admin_address(value))
-    made.register_structure_hook_factory(attrs.has, lambda shape: _table(made, shape))
+    made.register_structure_hook_factory(_is_table, lambda shape: _table(made, shape))
     made.register_structure_hook_factory(_is_tuple, lambda shape: _list(made, shape))
     made.register_structure_hook_func(
-        lambda shape: get_origin(shape) is Literal,
-        lambda value, shape: choice(value, get_args(shape)),
+        _is_choice, lambda value, shape: choice(value, get_args(shape))
     )
-    made.register_structure_hook_func(
-        lambda shape: get_origin(shape) is Annotated, _annotated
-    )
+    made.register_structure_hook_func(_is_annotated, _annotated)
     made.register_structure_hook(ListenAddress, lambda value, _: listen_address(value))
     made.register_structure_hook(Upstream, lambda value, _: upstream(value))
     made.register_structure_hook(Verify, lambda value, _: verify(value))
@@ -84,15 +86,29 @@ def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
     return shape(**right)
 
 
+def _is_table(shape: Any) -> bool:
+    return attrs.has(shape)
+
+
 def _is_tuple(shape: Any) -> bool:
     return get_origin(shape) is tuple
 
 
+def _is_choice(shape: Any) -> bool:
+    return get_origin(shape) is Literal
+
+
+def _is_annotated(shape: Any) -> bool:
+    return get_origin(shape) is Annotated
+
+
 def _table(made: Converter, shape: type[Any]) -> Callable[[Any, Any], Any]:
     present = [field.name for field in attrs.fields(shape)]
-    renamed = {name: override(rename=key) for name, key in KEYS.items() if name in present}
-    omitted = {name: override(omit=True) for name in _NOT_IN_FILES if name in present}
-    structure = make_dict_structure_fn(shape, made, **omitted, **renamed)
+    special: dict[str, Any] = {
+        name: override(rename=key) for name, key in KEYS.items() if name in present
+    }
+    special |= {name: override(omit=True) for name in _NOT_IN_FILES if name in present}
+    structure = make_dict_structure_fn(shape, made, **special)
 
     def table(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
@@ -112,16 +128,17 @@ def _table(made: Converter, shape: type[Any]) -> Callable[[Any, Any], Any]:
 
 def _list(made: Converter, shape: Any) -> Callable[[Any, Any], Any]:
     item = get_args(shape)[0]
+    several: Any = types.GenericAlias(list, (item,))
 
     def structure(value: Any, _: Any) -> Any:
-        if item is SiteSettings and isinstance(value, dict):
+        if item is SiteSettings and not isinstance(value, list):
             raise ValueError("sites are written with two brackets: [[site]].")
-        if item is Upstream and isinstance(value, str):
-            value = [value]
+        if item is Upstream and not isinstance(value, list):
+            value = [text(value)]
         if not isinstance(value, list):
-            wanted = f"[{_shown(value)}]" if isinstance(value, str) else "[...]"
-            raise ValueError(f"must be a list. Write {wanted}.")
-        return tuple(made.structure(value, list[item]))
+            cure = f" Write [{_shown(value)}]." if isinstance(value, str) else ""
+            raise ValueError(f"must be a list in brackets, not {_shown(value)}.{cure}")
+        return tuple(made.structure(value, several))
 
     return structure
 
@@ -131,13 +148,17 @@ def _annotated(value: Any, shape: Any) -> Any:
     if isinstance(mark, Range):
         return number(value, mark, whole=kind is int)
     assert isinstance(mark, Form)
-    return {"host": host, "cidr": cidr, "path": path}[mark.name](value)
+    return FORMS[mark.name](value)
 
 
 def _shown(value: Any) -> str:
     """A value as a message shows it: TOML's way, short."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 100:
+        return "so large a number"
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else _SHORT.repr(value)
     shown = f'"{value}"' if isinstance(value, str) else str(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
@@ -145,7 +166,8 @@ def _shown(value: Any) -> str:
 def text(value: Any) -> str:
     """Any text."""
     if not isinstance(value, str):
-        raise ValueError(f'must be a text in quotes, not {_shown(value)}. Write "{value}".')
+        cure = "" if isinstance(value, (dict, list)) else f' Write "{_shown(value)}".'
+        raise ValueError(f"must be a text in quotes, not {_shown(value)}.{cure}")
     if "\0" in value:
         raise ValueError("may not hold a NUL character.")
     return value
@@ -159,7 +181,7 @@ def number(value: Any, limits: Range, whole: bool) -> float:
         raise ValueError(f"must be {kind}{unit}, without quotes or unit, not {_shown(value)}.")
     if not limits.least <= value <= limits.most:
         raise ValueError(
-            f"must be {kind}{unit} from {limits.least:g} to {limits.most:.0f}, not {value}."
+            f"must be {kind}{unit} from {limits.least:g} to {limits.most:.0f}, not {_shown(value)}."
         )
     return float(value) if not whole else value
 
@@ -195,16 +217,20 @@ def host(value: Any) -> str:
     """A host name, perhaps with "*." before it; or an address, as clients write it in Host."""
     given = text(value).lower().removesuffix(".")
     if "://" in given or "/" in given:
-        name = urlsplit(given if "//" in given else f"//{given}").hostname or "sso.example.com"
-        raise ValueError(f'must be a host name alone. Write "{name}".')
+        raise ValueError(f'must be a host name alone. Write "{_name_in(given)}".')
     if given.startswith("["):
-        if given.endswith("]") and _address(given[1:-1]) is not None:
-            return given
-        raise ValueError('an IPv6 address is written "[2001:db8::1]", without a port.')
-    if _address(given) is not None:
-        return f"[{given}]" if ":" in given else given
+        address = _address(given[1:-1]) if given.endswith("]") else None
+        if address is None or ":" not in address:
+            raise ValueError('an IPv6 address is written "[2001:db8::1]", without a port or zone.')
+        return f"[{address}]"
+    address = _address(given)
+    if address is not None:
+        return f"[{address}]" if ":" in address else address
     if ":" in given:
-        raise ValueError(f'hosts match every port. Write "{given.partition(":")[0]}".')
+        raise ValueError(
+            f'must be a host name without a port. Write "{given.partition(":")[0]}", which is'
+            " right for every port."
+        )
     if not given.isascii():
         try:
             given = given.encode("idna").decode()
@@ -220,11 +246,29 @@ def host(value: Any) -> str:
     return given
 
 
+def server_name(value: Any) -> str:
+    """"" or one host name or address, for SNI and verification."""
+    if value == "":
+        return ""
+    given = host(value)
+    if given.startswith("*."):
+        raise ValueError('must be one name, without a wildcard, such as "sso.example.com".')
+    return given
+
+
+def _name_in(url: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(url if "//" in url else f"//{url}").hostname or "sso.example.com"
+    return "sso.example.com"
+
+
 def cidr(value: Any) -> str:
     """A network in its canonical form, or UNIX_PEER."""
     given = text(value)
     if given == UNIX_PEER:
         return given
+    if "%" in given:
+        raise ValueError(f'zones cannot be used here. Write "{given.partition("%")[0]}".')
     try:
         network = ipaddress.ip_network(given)
     except ValueError:
@@ -240,7 +284,10 @@ def cidr(value: Any) -> str:
             f' "{given.partition("/")[0]}" for the one address.'
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
-        raise ValueError("IPv4 addresses are IPv4 here on every listener. Write the IPv4 network.")
+        raise ValueError(
+            "IPv4 addresses are IPv4 here on every listener. Write the IPv4 network, such as"
+            ' "10.0.0.0/8".'
+        )
     return str(network)
 
 
@@ -263,7 +310,7 @@ def listen_address(value: Any) -> ListenAddress:
             ' this machine, "192.0.2.1:443", "unix:/path" or "systemd:NAME".'
         )
     bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
-    if (":" in bare) != address.startswith("[") or _address(bare) is None:
+    if (":" in bare) != address.startswith("[") or not _is_address(bare):
         raise ValueError(
             f"{_shown(value)} does not begin with an address of this machine. Write"
             f' "[::]:{digits}" for all of them.'
@@ -300,7 +347,7 @@ def upstream(value: Any) -> Upstream:
             "may not have a path: requests keep theirs, a sub-path such as /auth/ included. Write"
             f' "{parts.scheme}://{parts.netloc}".'
         )
-    if _address(name) is None and (name.startswith("*") or not _HOST.fullmatch(name)):
+    if not _is_address(name) and (name.startswith("*") or not _HOST.fullmatch(name)):
         raise ValueError(f"{_shown(value)} has no valid host. {example}")
     return Upstream(parts.scheme, "tcp", name, port or (443 if parts.scheme == "https" else 80))
 
@@ -322,7 +369,22 @@ def verify(value: Any) -> Verify:
 
 
 def _address(given: str) -> str | None:
+    """The canonical form of an address without zone, or None."""
+    if "%" in given:
+        return None
     try:
         return str(ipaddress.ip_address(given))
     except ValueError:
         return None
+
+
+def _is_address(given: str) -> bool:
+    """Whether it is one, for use on this machine: with a zone or without."""
+    try:
+        ipaddress.ip_address(given)
+    except ValueError:
+        return False
+    return True
+
+
+FORMS = {"host": host, "server_name": server_name, "cidr": cidr, "path": path}

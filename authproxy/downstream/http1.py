@@ -61,7 +61,7 @@ class Connection(protocol.Protocol):
         self._stopped = False  # we take no more from the client for now
         self._begun = False  # some of a head is here
         self._requests = 0
-        self._opened_at = gateway.now()
+        self._expires = gateway.now() + gateway.timeouts.connection_age
         self._rate_since = 0.0
         self._rate_octets = 0
         self._unsent = 0
@@ -76,7 +76,7 @@ class Connection(protocol.Protocol):
         gateway = self._gateway
         gateway.connections.add(self)
         gateway.deadlines.add(self)
-        self.deadline = self._opened_at + gateway.timeouts.head
+        self.deadline = gateway.now() + gateway.timeouts.head
         self.transport.bufferSize = gateway.limits.buffer
         self.transport.registerProducer(self, True)
 
@@ -118,6 +118,7 @@ class Connection(protocol.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         gateway = self._gateway
+        now = gateway.now()
         self._begun = False
         self._requests += 1
         self._head = head
@@ -125,10 +126,10 @@ class Connection(protocol.Protocol):
             not head.keep_alive
             or gateway.draining
             or self._requests >= gateway.limits.requests_per_connection
-            or gateway.now() - self._opened_at >= gateway.timeouts.connection_age
+            or now >= self._expires
         )
         client = trust.identify(head, self._peer, gateway.networks)
-        exchange = self._exchange = Exchange(gateway, self, head, client)
+        exchange = self._exchange = Exchange(gateway, self, head, client, now)
         if head.length == 0:
             self._request_ended = True
             self._receive = self._receive_early
@@ -138,9 +139,9 @@ class Connection(protocol.Protocol):
         self._request_ended = False
         self._body = bodies.reader_for(head.length)
         self._receive = self._receive_body
-        self._rate_since = gateway.now()
+        self._rate_since = now
         self._rate_octets = 0
-        self.deadline = self._rate_since + gateway.timeouts.body_idle
+        self.deadline = now + gateway.timeouts.body_idle
         exchange.begin()
         if self._held and self._exchange is exchange:
             data, self._held = self._held, b""

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .interfaces import Descriptor
+from .interfaces import Descriptor, Outbox
 from .stream import Stream, TCPClient, UNIXClient
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class TransportReactor:
 
     def __init__(self, reactor: Any, descriptors: Any) -> None:
         self._reactor = reactor
+        self.outbox: Outbox = getattr(descriptors, "outbox", None) or Outbox()
         self.addReader: Callable[[Descriptor], None] = descriptors.addReader
         self.addWriter: Callable[[Descriptor], None] = descriptors.addWriter
         self.removeReader: Callable[[Descriptor], None] = descriptors.removeReader
@@ -152,6 +153,13 @@ class _Landing(protocol.Protocol):
             self.done.errback(reason)
 
 
+class _Landings(protocol.Factory):
+    """Makes one of them for each dial."""
+
+    protocol = _Landing  # type: ignore[assignment]
+    noisy = False  # or every dial would write two lines to the log
+
+
 def dial(
     reactor: TransportReactor,
     upstream: Upstream,
@@ -171,7 +179,7 @@ def dial(
         endpoint = UNIXClientEndpoint(reactor, upstream.path, timeout)
     else:
         endpoint = HostnameEndpoint(reactor, upstream.host, upstream.port, timeout)
-    connecting: Deferred[_Landing] = endpoint.connect(protocol.Factory.forProtocol(_Landing))
+    connecting: Deferred[_Landing] = endpoint.connect(_Landings())
 
     def connected(landing: _Landing) -> Deferred[Stream]:
         transport = landing.transport

@@ -26,6 +26,26 @@ class Descriptor(Protocol):
         """The connection is over."""
 
 
+class Writer(Protocol):
+    """A transport that may wait with what was written to it until its batch of events is over."""
+
+    def send_unsent(self) -> None:
+        """It is over: send."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is over."""
+
+
+class Outbox:
+    """Where transports leave word that they wrote. `transports` is None where nobody would come
+    for it: then they send at once."""
+
+    __slots__ = ("transports",)
+
+    def __init__(self) -> None:
+        self.transports: list[Writer] | None = None
+
+
 class HandshakeOwner(Protocol):
     """Who is told how a TLS handshake ended."""
 

@@ -196,8 +196,8 @@ class Connection(protocol.Protocol):
         except ProtocolError as e:
             self._fail(e)
             return
-        if exchange is not None:
-            exchange.response_flush()
+        if exchange is not None and self._exchange is exchange:
+            exchange.response_flush()  # one that is over has been flushed
 
     def _receive_idle(self, data: bytes) -> None:
         # Nobody asked: a response to nothing, or one that was longer than it said.

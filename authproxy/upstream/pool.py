@@ -91,7 +91,8 @@ class Pool:
         self._settings = settings
         self._deadlines = deadlines
         self._dial = dial
-        self._queue: deque[tuple[Waiter, float]] = deque()
+        # (who waits, until when, whether only a connection that never carried a request will do)
+        self._queue: deque[tuple[Waiter, float, bool]] = deque()
         self._closed = False
         self._dials_open: set[Deferred[Connection]] = set()
         deadlines.add(self)
@@ -128,8 +129,8 @@ class Pool:
         if len(self._queue) >= self._settings.waiting:
             raise NoCapacity("pool.waiting requests wait for an upstream connection already")
         deadline = self._deadlines.now() + self._settings.wait
-        self._queue.append((waiter, deadline))
-        self._assign(idle_allowed=not fresh)
+        self._queue.append((waiter, deadline, fresh))
+        self._assign()
         return None
 
     def forget_waiter(self, waiter: Waiter) -> None:
@@ -175,11 +176,13 @@ class Pool:
         for server in self._by_load():
             while server.idle:
                 connection = server.idle.pop()
-                server.leased += 1
                 if self._alive(connection):
+                    server.leased += 1
                     self.reused += 1
                     connection.deadline = NEVER
                     return connection
+                # Forgotten first: its abort must not lead to _assign, which may be our caller.
+                server.connections.remove(connection)
                 connection.abort()
             if server.failed_until <= self._deadlines.now() and self._may_dial():
                 return None  # the least loaded server first, even if that means a new connection
@@ -190,7 +193,11 @@ class Pool:
         if len(self.servers) == 1:
             return self.servers
         now = self._deadlines.now()
-        return sorted(self.servers, key=lambda s: (s.failed_until > now, s.leased + s.dialling))
+        # Of servers that failed, the one that was tried longest ago.
+        return sorted(
+            self.servers,
+            key=lambda s: (s.failed_until if s.failed_until > now else 0, s.leased + s.dialling),
+        )
 
     def _alive(self, connection: Connection) -> bool:
         if self._deadlines.now() - connection.idle_since < PEEK_AFTER:
@@ -207,19 +214,27 @@ class Pool:
     def _may_dial(self) -> bool:
         return self.open < self._settings.connections
 
-    def _assign(self, idle_allowed: bool = True) -> None:
+    def _assign(self) -> None:
         """Serve who waits, as far as connections are there or may be made."""
-        while self._queue and idle_allowed:
+        while (entry := self._first_for_used()) is not None:
             connection = self._take_idle()
             if connection is None:
                 break
-            waiter, _ = self._queue.popleft()
-            waiter.leased(connection)
+            self._queue.remove(entry)
+            entry[0].leased(connection)
         dialling = sum(s.dialling for s in self.servers)
         while dialling < len(self._queue) and self._may_dial() and not self._closed:
             self._begin_dial(self._by_load()[0])
             dialling += 1
         self.deadline = self._queue[0][1] if self._queue else NEVER
+
+    def _first_for_used(self) -> tuple[Waiter, float, bool] | None:
+        """The first in the queue that takes a connection that carried requests. Who wants a fresh
+        one does so only where none is made and none may be."""
+        for entry in self._queue:
+            if not entry[2] or not (self._dials_open or self._may_dial()):
+                return entry
+        return None
 
     def _begin_dial(self, server: Server) -> None:
         server.dialling += 1
@@ -241,7 +256,7 @@ class Pool:
         server.connections.add(result)
         server.leased += 1
         if self._queue:
-            waiter, _ = self._queue.popleft()
+            waiter, *_ = self._queue.popleft()
             self.deadline = self._queue[0][1] if self._queue else NEVER
             waiter.leased(result)
         else:
@@ -260,14 +275,14 @@ class Pool:
         others = any(s.failed_until <= now for s in self.servers)
         if not others and len(self._queue) > sum(s.dialling for s in self.servers):
             # No other server is left to try: this dial was one waiter's last chance.
-            waiter, _ = self._queue.popleft()
+            waiter, *_ = self._queue.popleft()
             waiter.lease_failed(error)
         self._assign()
 
     def deadline_passed(self, now: float) -> None:
         """Whoever waited too long hears it."""
         while self._queue and self._queue[0][1] <= now:
-            waiter, _ = self._queue.popleft()
+            waiter, *_ = self._queue.popleft()
             waiter.lease_failed(NoCapacity("no upstream connection was free within pool.wait"))
         self.deadline = self._queue[0][1] if self._queue else NEVER
 
@@ -276,7 +291,7 @@ class Pool:
         self._closed = True
         self._deadlines.discard(self)
         while self._queue:
-            waiter, _ = self._queue.popleft()
+            waiter, *_ = self._queue.popleft()
             waiter.lease_failed(NoCapacity("the proxy is stopping"))
         for dialling in list(self._dials_open):
             dialling.cancel()

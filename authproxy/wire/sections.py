@@ -10,9 +10,6 @@ from .errors import ProtocolError
 from .grammar import CRLF, FIELD_NAME, FIELD_START, FIELD_TEXT
 from .heads import Fields, HeadLimits
 
-_lower = bytes.lower
-_strip = bytes.strip
-
 
 def parse_fields(section: bytes, limits: HeadLimits, status: int) -> Fields:
     """The fields of a section in which every line has its CRLF before it, not behind it.
@@ -35,8 +32,10 @@ def parse_fields(section: bytes, limits: HeadLimits, status: int) -> Fields:
     parts = FIELD_START.split(section)
     if len(parts) != 2 * lines + 1:
         raise ProtocolError(status, _line_fault(section))
+    each = iter(parts)
+    next(each)
     # strip() takes more than OWS, but no VT, FF, CR or LF is left at this point.
-    return list(zip(map(_lower, parts[1::2]), map(_strip, parts[2::2]), strict=True))
+    return [(name.lower(), value.strip()) for name, value in zip(each, each, strict=True)]
 
 
 def refuse_incomplete(data: bytes, start: int, limits: HeadLimits, status: int) -> None:
