@@ -2,17 +2,29 @@
 
 The layers, from the bytes up; a module imports only from those above it in this list:
 
-    wire/           HTTP/1.1 as pure functions: grammar, message heads, framing, body readers
-    trust, forwarding, sites, config, pages
-                    pure rules: who the client is, what is forwarded, which site, which settings
-    transport/      sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
-                    the accept loop, dialling
-    certificates    TLS contexts of both sides
-    upstream/       connections to authentik, and the pool that keeps them
-    exchange        one request and its final response, whatever carries it
-    relay           bytes both ways after a 101
-    downstream/     connections from clients
-    service, tap    listeners, pools and timers as Twisted services; the wiring
+    wire/               HTTP/1.1 as pure functions: grammar, message heads, framing, body readers
+    trust               who the client is
+    forwarding, sites, pages, acme
+                        what is forwarded, which site it is for, the answers that are made here
+    settings, values, crosschecks, config
+                        the way from a TOML file to settings
+    deadlines, errors, accesslog, notify
+                        clocks, faults and their statuses, request lines, the service manager
+    certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files
+                        TLS contexts of both sides, and the files that they are made of
+    transport/          sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
+                        the accept loop, dialling
+    upstream/           connections to authentik, and the pool that keeps them
+    exchange            one request and its final response, whatever carries it
+    relay               bytes both ways after a 101
+    gateway             what all exchanges share: sites, trust, limits, answers made here
+    downstream/         connections from clients
+    service, daemon     listeners, pools and timers as Twisted services, from start to drain
+    tap                 the wiring: from a command line to a service
+    standin/            a stand-in for authentik, for the demo and the tests
+    commands/           the `authproxy` command
+
+Inside a package no two modules import each other.
 
 *downstream* is towards the clients, *upstream* towards authentik. An *exchange* is one request and
 its final response. A *lease* is the time in which an exchange has an upstream connection. A

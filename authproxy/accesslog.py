@@ -22,10 +22,15 @@ MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; th
 REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
 LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
-# Also inside another parameter, percent-encoded: authentik's flows carry the whole request in next=.
+_SECRET_NAME = (
+    "(?:code|state|token|access_token|refresh_token|id_token_hint|samlresponse|samlrequest|password"
+    "|client_secret)"
+)
+# A value ends at "&"; but authentik's flows carry a whole request inside next=, percent-encoded, and
+# perhaps more than once: there it ends at an "&" that is encoded as often as its "=" is.
 _SECRET = re.compile(
-    r"((?:[?&;]|%3f|%26)(?:code|state|token|access_token|refresh_token|id_token_hint|samlresponse"
-    r"|samlrequest|password|client_secret)(?:=|%3d))(?:(?!%26)[^&])*",
+    rf"([?&;]{_SECRET_NAME}=|%(?P<again>(?:25)*)(?:3f|26|3b){_SECRET_NAME}%(?P=again)3d)"
+    r"(?(again)(?:(?!%(?P=again)26)[^&])*|[^&]*)",
     re.IGNORECASE,
 )
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
@@ -113,7 +118,7 @@ class AccessLog:
             )
         self._held.append(text)
         self._size += len(text)
-        if self._size >= BATCH:
+        if self._size >= BATCH and not self._failing:  # then only once a second
             self.flush()
 
     def _escape(self, value: bytes) -> str:
@@ -131,12 +136,13 @@ class AccessLog:
             self._reopen_if_moved()
         if not self._held:
             return
-        data = ("\n".join(self._held) + "\n").encode()
+        data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as e:
-            self._held = [data.decode().removesuffix("\n")]
+            self._held = data.decode().splitlines()
+            self._size = len(data)
             self._failed(e)
             return
         self._failing = False

@@ -35,8 +35,6 @@ OVERRIDES = {
     "private_key": ("site", "private_key"),
 }
 _LISTS = ("http", "https", "host")
-# Control characters, and what a terminal or str.splitlines takes for the end of a line.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @attrs.frozen
@@ -49,7 +47,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = ": ".join(part for part in (self.file, self.key, self.message) if part)
-        return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class ConfigError(Exception):

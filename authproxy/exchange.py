@@ -33,6 +33,9 @@ class Downstream(Protocol):
     def send_informational(self, head: ResponseHead) -> None:
         """A 1xx."""
 
+    def send_whole(self, head: ResponseHead, content: bytes) -> None:
+        """The final response, all of it; the carrier forgets the exchange."""
+
     def send_head(self, head: ResponseHead) -> None:
         """The final response; `head.length` says how its content will end."""
 
@@ -68,7 +71,7 @@ class Exchange:
 
     __slots__ = (
         "_collected", "_connection", "_content", "_downstream", "_ended", "_forwarded", "_gateway",
-        "_leasing", "_read_paused", "_response_paused", "_responding", "_tries", "_trailers",
+        "_leasing", "_read_paused", "_responding", "_tries", "_trailers",
         "client", "head", "received", "request_id", "sent", "site", "started", "status", "upstream",
     )
 
@@ -100,7 +103,6 @@ class Exchange:
         self._leasing = False
         self._responding = False
         self._read_paused = False
-        self._response_paused = False
         self._tries = 0
 
     def __repr__(self) -> str:
@@ -205,13 +207,11 @@ class Exchange:
 
     def pause_response(self) -> None:
         """The client takes no more for now."""
-        self._response_paused = True
         if self._connection is not None:
             self._connection.pause_reading()
 
     def resume_response(self) -> None:
         """It takes more again."""
-        self._response_paused = False
         if self._connection is not None:
             self._connection.resume_reading()
 
@@ -227,6 +227,16 @@ class Exchange:
     def response_informational(self, head: ResponseHead) -> None:
         """A 1xx of upstream: passed on."""
         self._downstream.send_informational(forwarding.response(head, None))
+
+    def response_whole(self, head: ResponseHead, content: bytes) -> None:
+        """Upstream's final response, all of it: most responses come in one segment."""
+        self._connection = None
+        self.status = head.status
+        self.sent = len(content)
+        gateway = self._gateway
+        head = forwarding.response(head, gateway.hsts(self))
+        gateway.finished(self)
+        self._downstream.send_whole(head, content)
 
     def response_head(self, head: ResponseHead) -> None:
         """Upstream's final response begins."""
@@ -255,6 +265,7 @@ class Exchange:
         assert connection is not None
         self._responding = True
         self.status = 101
+        self.sent = len(early)
         self._downstream.switch(
             forwarding.response(head, self._gateway.hsts(self)), early, connection.transport
         )
@@ -302,13 +313,8 @@ class Exchange:
             head.length = 0
             content = b""
         self.sent = len(content)
-        downstream = self._downstream
-        downstream.send_head(head)
-        if content:
-            downstream.send_content(content)
         self._gateway.finished(self)
-        downstream.send_end([])
-        downstream.flush()
+        self._downstream.send_whole(head, content)
 
     def _fault(self, error: UpstreamError | ProtocolError) -> None:
         status, retry_after = status_of(error)

@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+from . import values
 from .certificate_copies import readable_copy
-from .certificates import CertificateError, Pair, load_pair, notes
+from .certificates import CertificateError, Pair, load_pair, notes, server_context
 from .settings import Settings, SiteSettings
 from .upstream_tls import UpstreamTLS
 
@@ -23,14 +24,18 @@ def problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, 
     for number, site in enumerate(settings.sites, 1):
         if site.certificate and site.private_key:
             try:
-                _load(site, environ)
+                server_context(_load(site, environ), minimum_version=settings.tls.minimum_version)
             except CertificateError as e:
                 found.append(_problem(number, e))
-        if site.upstream_verify.mode == "ca":
+        verify = site.upstream_verify
+        for upstream in site.upstreams:
+            if upstream.scheme != "https":
+                continue
             try:
-                UpstreamTLS("ca", site.upstream_verify.value, "")
+                UpstreamTLS(verify.mode, verify.value, site.server_name(upstream))
             except CertificateError as e:
                 found.append(_problem(number, e))
+                break  # the others would fail in the same way
     webroot = settings.listen.acme_webroot
     if webroot and not os.path.isdir(webroot):
         found.append(("listen.acme_webroot", f"{webroot} is not a directory. Make it."))
@@ -54,6 +59,8 @@ def remarks(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, s
 def _problem(number: int, error: CertificateError) -> tuple[str, str]:
     """A CertificateError begins with the setting that named the file."""
     setting, _, message = str(error).partition(" ")
+    if setting not in values.keys_of(SiteSettings):  # an environment variable
+        return f"site[{number}].upstream_verify", str(error)
     return f"site[{number}].{setting}", message
 
 
@@ -66,6 +73,8 @@ def _load(site: SiteSettings, environ: Mapping[str, str]) -> Pair:
 def _log(path: str) -> list[str]:
     if path in ("", "-"):
         return []
+    if not os.path.isabs(path):
+        return [f'{path} is not an absolute path. Write one, "-" for stdout, or "" for none.']
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         return [f"the directory {directory} does not exist. Make it, or name another file."]

@@ -38,7 +38,13 @@ CLIENT_CERTIFICATE = {
 REWRITTEN = {b"host", b"content-length"}
 
 _REMOVED = frozenset({*HOP_BY_HOP, *IDENTITY, *CLIENT_CERTIFICATE, *REWRITTEN})
-_REMOVED_BY_UPSTREAM = frozenset({*HOP_BY_HOP, b"strict-transport-security"})
+# Of Proxy-* upstream may use what is registered: a list is quicker than a look at each beginning.
+_REMOVED_BY_UPSTREAM = frozenset(
+    {*HOP_BY_HOP, *b"proxy-authenticate proxy-authentication-info proxy-authorization"
+     b" proxy-connection proxy-features proxy-instruction proxy-status".split()}
+)  # fmt: skip
+_REMOVED_WITH_HSTS = _REMOVED_BY_UPSTREAM | {b"strict-transport-security"}
+_REMOVED_FROM_TRAILERS = _REMOVED | _REMOVED_WITH_HSTS
 _REMOVED_PREFIXES = (b"x-forwarded-", b"proxy-")
 # WSGI and CGI fold "-", "_" and "." into one character: X_Forwarded_For would become what we set.
 _PLAIN_NAME = re.compile(rb"[a-z0-9-]++")
@@ -91,7 +97,7 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
     ]
     return RequestHead(
         head.method, head.target, 11, fields, client.host, head.length, head.expects_continue,
-        True, head.upgrade, dropped,
+        True, head.upgrade, dropped, head.named,
     )  # fmt: skip
 
 
@@ -99,7 +105,7 @@ def _frame(head: RequestHead, fields: Fields) -> None:
     """The fields of our own framing: Content-Length kept, chunked made anew."""
     if head.length == CHUNKED:
         fields.append((b"transfer-encoding", b"chunked"))
-    elif head.length or head.get(b"content-length") is not None:
+    elif head.length or b"content-length" in head.named:
         fields.append((b"content-length", b"%d" % head.length))
 
 
@@ -117,20 +123,13 @@ def response(head: ResponseHead, hsts: bytes | None) -> ResponseHead:
     `hsts` is our Strict-Transport-Security instead of upstream's; b"" for none at all, None where
     upstream's own passes. The framing of content of unknown length is the carrier's to add.
     """
-    fields: Fields = []
-    connection = b""
-    for field in head.fields:
-        name = field[0]
-        if name in _REMOVED_BY_UPSTREAM:
-            if name == b"connection":
-                connection = connection + b"," + field[1] if connection else field[1]
-            elif name == b"strict-transport-security" and hsts is None:
-                fields.append(field)
-        elif not name.startswith(b"proxy-"):
-            fields.append(field)
-    if connection and connection.lower() not in _USUAL_OPTIONS:
-        named = options(connection) - REWRITTEN  # the framing is not upstream's to take away
-        fields = [field for field in fields if field[0] not in named]
+    removed = _REMOVED_BY_UPSTREAM if hsts is None else _REMOVED_WITH_HSTS
+    fields = [field for field in head.fields if field[0] not in removed]
+    if len(fields) != len(head.fields):
+        connection = b",".join([value for name, value in head.fields if name == b"connection"])
+        if connection and connection.lower() not in _USUAL_OPTIONS:
+            named = options(connection) - REWRITTEN  # the framing is not upstream's to take away
+            fields = [field for field in fields if field[0] not in named]
     status = head.status
     if status < 200 and status != 101:
         hsts = None  # the final response says it
@@ -150,7 +149,7 @@ def trailers(fields: Fields) -> Fields:
     return [
         field
         for field in fields
-        if field[0] not in _REMOVED
+        if field[0] not in _REMOVED_FROM_TRAILERS
         and not field[0].startswith(_REMOVED_PREFIXES)
         and _PLAIN_NAME.fullmatch(field[0])
     ]

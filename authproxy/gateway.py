@@ -157,8 +157,8 @@ class Gateway:
         if exchange.client.scheme != b"https":
             return b""  # RFC 6797 7.2
         site = exchange.site
-        if site is None or not site.hsts:
-            return None if site is None else site.hsts
+        if site is None:
+            return None
         host = exchange.client.host
         applies = self._hsts_applies.get(host)
         if applies is None:
@@ -195,8 +195,8 @@ class Gateway:
             exchange.status,
             exchange.sent,
             self.now() - exchange.started,
-            head.get(b"referer"),
-            head.get(b"user-agent"),
+            head.named.get(b"referer"),
+            head.named.get(b"user-agent"),
             exchange.upstream,
             exchange.request_id,
             client.scheme,

@@ -46,7 +46,8 @@ class Relay:
     """Two connections joined.
 
     `early` bytes of each side (what came before the 101 was through) go first. `exchange` hears of
-    the end through the gateway: its access line is written then.
+    the end through the gateway: its access line is written then. `closing` says that no more is
+    relayed, only flushed.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Relay:
         self._exchange = exchange
         self._deadlines: Deadlines = gateway.deadlines
         self._idle = gateway.timeouts.relay_idle
-        self._closing = False
+        self.closing = False
         self._finished = False
         self.deadline = self._deadlines.now() + self._idle
         self.downstream = Side(self, downstream)
@@ -84,7 +85,7 @@ class Relay:
 
     def side_lost(self, side: Side) -> None:
         """One side is over: flush the other and close it."""
-        if not self._closing:
+        if not self.closing:
             self.close()
         other = self.upstream if side is self.downstream else self.downstream
         if not other.transport.connected:
@@ -92,9 +93,9 @@ class Relay:
 
     def close(self) -> None:
         """Flush both sides and close them; what is not gone after relay_flush is dropped."""
-        if self._closing:
+        if self.closing:
             return
-        self._closing = True
+        self.closing = True
         self.deadline = self._deadlines.now() + self._gateway.timeouts.relay_flush
         for side in (self.downstream, self.upstream):
             if side.transport.connected:
@@ -103,7 +104,7 @@ class Relay:
 
     def deadline_passed(self, now: float) -> None:
         """Idle for too long, or the last bytes do not go out."""
-        if not self._closing:
+        if not self.closing:
             self.close()
             return
         self.deadline = NEVER
@@ -117,5 +118,5 @@ class Relay:
         self._finished = True
         self._deadlines.discard(self)
         self._gateway.relays.discard(self)
-        self._exchange.sent = self.upstream.octets
+        self._exchange.sent += self.upstream.octets
         self._gateway.finished(self._exchange)

@@ -34,7 +34,9 @@ from .upstream.pool import Pool
 
 FLUSH = 1.0  # seconds that an access line waits at most
 DRAIN_TICK = 0.05  # seconds between two looks at what is left
-RELAY_SPREAD = 10.0  # seconds over which relays close: outposts must not all come back at once
+# Seconds over which relays close: outposts must not all come back at once, and a proxy with only
+# WebSockets is to be gone within 10.
+RELAY_SPREAD = 9.0
 UNPRIVILEGED = {80: 8080, 443: 8443}  # where to listen when the default ports may not be bound
 
 log = Logger()
@@ -75,6 +77,7 @@ class FrontDoor(MultiService):
         self._timers: list[LoopingCall] = []
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
+        self._relays_until = 0.0
 
     # Start.
 
@@ -207,8 +210,12 @@ class FrontDoor(MultiService):
         self._end()
 
     def _close_some_relays(self) -> None:
-        relays = self.parts.gateway.relays
-        for relay in list(relays)[: ceil(len(relays) * DRAIN_TICK / RELAY_SPREAD) or 1]:
+        now = self.parts.deadlines.now()
+        if not self._relays_until:
+            self._relays_until = min(now + RELAY_SPREAD, self._drain_until)
+        relays = [relay for relay in self.parts.gateway.relays if not relay.closing]
+        left = max(self._relays_until - now, DRAIN_TICK)
+        for relay in relays[: ceil(len(relays) * DRAIN_TICK / left)]:
             relay.close()
 
     def _abort_all(self) -> None:

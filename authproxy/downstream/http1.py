@@ -196,9 +196,7 @@ class Connection(protocol.Protocol):
         gateway.refused_head(self._peer, error, request_id)
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
-        self.send_head(head)
-        self.send_content(content)
-        self.send_end([])
+        self.send_whole(head, content)
 
     # Responses: the Downstream interface of an exchange.
 
@@ -206,6 +204,15 @@ class Connection(protocol.Protocol):
         """A 1xx; HTTP/1.0 knows none."""
         if self._head is not None and self._head.version >= 11:
             self._out.append(serialise.response_head(head))
+
+    def send_whole(self, head: ResponseHead, content: bytes) -> None:
+        """The final response with all its content."""
+        self.send_head(head)
+        if content:
+            self._out.append(serialise.chunk(content) if self._chunked else content)
+        if self._chunked:
+            self._out.append(serialise.last_chunk())
+        self._end()
 
     def send_head(self, head: ResponseHead) -> None:
         """The final response's head."""
@@ -235,7 +242,11 @@ class Connection(protocol.Protocol):
         """The response is complete: on to the next request, or to the end."""
         if self._chunked:
             self._out.append(serialise.last_chunk(trailers))
-        self.flush()
+        self._end()
+
+    def _end(self) -> None:
+        out, self._out = self._out, []
+        self.transport.write(b"".join(out))
         self._exchange = None
         if self._requests == 1:
             self._opening.proven()

@@ -156,7 +156,7 @@ class _Landing(protocol.Protocol):
 class _Landings(protocol.Factory):
     """Makes one of them for each dial."""
 
-    protocol = _Landing  # type: ignore[assignment]
+    protocol = _Landing
     noisy = False  # or every dial would write two lines to the log
 
 

@@ -110,7 +110,6 @@ class Dispatcher:
 
     def doRead(self) -> None:
         """Take a batch of events and deliver them."""
-        owners = self._owners
         try:
             events = self._epoll.poll(0, BATCH)
         except (OSError, ValueError):
@@ -118,22 +117,29 @@ class Dispatcher:
             return
         if len(events) == 1:
             [(fd, event)] = events
-            self._deliver(owners[fd], fd, event)
-            return
-        batch = [(fd, event, owners.get(fd)) for fd, event in events]
-        outbox = self.outbox
-        for start in range(0, len(batch), WRITES_TOGETHER):
-            unsent = outbox.transports = []
-            for fd, event, transport in batch[start : start + WRITES_TOGETHER]:
-                if transport is not None and owners.get(fd) is transport:
-                    self._deliver(transport, fd, event)
-            outbox.transports = None
-            for writer in unsent:
-                try:
-                    writer.send_unsent()
-                except Exception as e:
-                    log.failure("Sending failed")
-                    self._disconnect(writer, e, False)
+            self._deliver(self._owners[fd], fd, event)
+        else:
+            self._deliver_all(events)
+
+    def _deliver_all(self, events: list[tuple[int, int]]) -> None:
+        owners, outbox = self._owners, self.outbox
+        unsent = outbox.transports = []
+        for fd, event, transport in [(fd, event, owners.get(fd)) for fd, event in events]:
+            if transport is not None and owners.get(fd) is transport:
+                self._deliver(transport, fd, event)
+                if len(unsent) >= WRITES_TOGETHER:
+                    self._send_all(unsent)
+                    unsent = outbox.transports = []
+        outbox.transports = None
+        self._send_all(unsent)
+
+    def _send_all(self, unsent: list[Writer]) -> None:
+        for writer in unsent:
+            try:
+                writer.send_unsent()
+            except Exception as e:
+                log.failure("Sending failed")
+                self._disconnect(writer, e, False)
 
     def _deliver(self, transport: Descriptor, fd: int, event: int) -> None:
         why: Any = None

@@ -75,6 +75,7 @@ class _Accepting(_Base):
             self._accepted(skt, address)
 
     def _accepted(self, skt: socket.socket, address: Any) -> None:
+        transport = None
         try:
             if self.addressFamily != socket.AF_UNIX:
                 skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -86,7 +87,10 @@ class _Accepting(_Base):
             protocol.makeConnection(transport)
         except Exception:
             log.failure("A connection that was accepted could not be opened")
-            skt.close()
+            if transport is None:
+                skt.close()
+            else:  # it reads already, and its protocol may count: both must hear of the end
+                transport.abortConnection()
 
     def _pause(self, reason: OSError) -> None:
         if not self._short:
@@ -124,6 +128,19 @@ class UNIXPort(_Accepting, unix.Port):
 
     def _buildAddr(self, name: Any) -> Any:
         return super()._buildAddr(name or None)
+
+    def outlived(self) -> None:
+        """The socket is somebody else's: its file keeps its mode and stays, and it is not shut down
+        when we close it. (tcp.Port does so for sockets that it was given; unix.Port does not.)"""
+        self._bindPath = b"\0" + self._bindPath  # as if it were an abstract address
+        self._shouldShutdown = False
+
+    def connectionLost(self, reason: Any) -> None:
+        """As Twisted's, also where the file is gone already."""
+        try:
+            super().connectionLost(reason)
+        except FileNotFoundError:
+            tcp.Port.connectionLost(self, reason)
 
 
 def listen(address: ListenAddress, listener: Listener, reactor: Any) -> IListeningPort:
@@ -183,7 +200,8 @@ def _remove_stale(path: str) -> None:
 def _adopt(address: ListenAddress, listener: Listener, reactor: Any) -> IListeningPort:
     """Listen on the socket that systemd passed by this name (sd_listen_fds(3), LISTEN_FDNAMES)."""
     name = address.name
-    passed = ListenFDs.fromEnvironment().inheritedNamedDescriptors()
+    # Of a copy: it removes what it finds, and there are as many calls as sockets.
+    passed = ListenFDs.fromEnvironment(dict(os.environ)).inheritedNamedDescriptors()
     if name not in passed:
         names = ", ".join(sorted(passed)) or "none"
         raise ListenError(
@@ -197,6 +215,8 @@ def _adopt(address: ListenAddress, listener: Listener, reactor: Any) -> IListeni
     opened: Any
     if family == socket.AF_UNIX:
         opened = UNIXPort._fromListeningDescriptor(reactor, passed[name], listener)
+        opened.backlog = BACKLOG  # it is set anew
+        opened.outlived()
     else:
         opened = TCPPort._fromListeningDescriptor(reactor, passed[name], family, listener)
     opened.startListening()

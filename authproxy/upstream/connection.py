@@ -37,6 +37,9 @@ class Lessee(Protocol):
     def response_informational(self, head: ResponseHead) -> None:
         """A 1xx other than 101."""
 
+    def response_whole(self, head: ResponseHead, content: bytes) -> None:
+        """The final response, complete; the connection is no longer the exchange's."""
+
     def response_head(self, head: ResponseHead) -> None:
         """The final response begins."""
 
@@ -236,17 +239,13 @@ class Connection(protocol.Protocol):
         exchange = self._exchange
         assert exchange is not None
         self._keep = head.keep_alive and head.length != UNTIL_CLOSE
-        self._receive = self._receive_body
         length = head.length
-        if length >= 0 and len(data) >= length:  # all of it is here: no reader needed
-            self._receive = self._receive_idle
-            exchange.response_head(head)
-            if self._exchange is exchange:
-                if length:
-                    exchange.response_content(data if len(data) == length else data[:length])
-                if self._exchange is exchange:
-                    self._finish([], clean=len(data) == length)
+        if 0 <= length <= len(data):  # all of it is here: no reader needed
+            clean = length == len(data)
+            self._let_go(clean)
+            exchange.response_whole(head, data if clean else data[:length])
             return
+        self._receive = self._receive_body
         self._body = bodies.reader_for(length, 502)
         self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
         exchange.response_head(head)
@@ -262,13 +261,15 @@ class Connection(protocol.Protocol):
         if content:
             exchange.response_content(content)
         if body.finished and self._exchange is exchange:
-            self._finish(body.trailers, clean=not body.rest)
+            self._let_go(clean=not body.rest)
+            exchange.response_end(body.trailers)
 
-    def _finish(self, trailers: Fields, clean: bool) -> None:
-        """The response is complete: let go of the exchange, then tell it."""
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None
-        self._body = None
+    def _let_go(self, clean: bool) -> None:
+        """The response is complete: the exchange is about to hear it, and we are free.
+
+        `clean`: nothing came after it.
+        """
+        self._exchange = self._body = None
         self._receive = self._receive_idle
         self.deadline = NEVER
         if self._paused:
@@ -280,7 +281,6 @@ class Connection(protocol.Protocol):
             self.server.give_back(self)
         else:
             self.abort()
-        exchange.response_end(trailers)
 
     def _switch(self, head: ResponseHead, early: bytes) -> None:
         if self._key is None:

@@ -80,10 +80,10 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
         return ConnectFailed(f"the name in {name} does not resolve")
     if isinstance(reason, error.ConnectionRefusedError):
         return ConnectFailed(f"nothing listens at {name}. Is authentik running?")
+    if isinstance(reason, (CancelledError, error.ConnectingCancelledError)):
+        return ConnectFailed("the proxy is stopping")
     if isinstance(reason, (error.TimeoutError, error.UserError)):
         return ConnectFailed(f"{name} does not answer (timeouts.connect). Is a firewall in between?")
-    if isinstance(reason, CancelledError):
-        return ConnectFailed("the proxy is stopping")
     return ConnectFailed(f"cannot connect to {name}: {reason}")
 
 

@@ -173,10 +173,11 @@ class Pool:
     # Decisions.
 
     def _take_idle(self) -> Connection | None:
+        now = self._deadlines.now()
         for server in self._by_load():
             while server.idle:
                 connection = server.idle.pop()
-                if self._alive(connection):
+                if now - connection.idle_since < PEEK_AFTER or self._alive(connection):
                     server.leased += 1
                     self.reused += 1
                     connection.deadline = NEVER
@@ -184,7 +185,7 @@ class Pool:
                 # Forgotten first: its abort must not lead to _assign, which may be our caller.
                 server.connections.remove(connection)
                 connection.abort()
-            if server.failed_until <= self._deadlines.now() and self._may_dial():
+            if server.failed_until <= now and self._may_dial():
                 return None  # the least loaded server first, even if that means a new connection
         return None
 
@@ -200,8 +201,6 @@ class Pool:
         )
 
     def _alive(self, connection: Connection) -> bool:
-        if self._deadlines.now() - connection.idle_since < PEEK_AFTER:
-            return True
         try:
             handle: socket.socket = connection.transport.getHandle()
             handle.recv(1, socket.MSG_PEEK)

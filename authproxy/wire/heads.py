@@ -39,7 +39,8 @@ class RequestHead:
     octets of content (0: none) or CHUNKED. expects_continue: the client waits for a 100 before it
     sends the content. keep_alive: what version and Connection say. upgrade: this is a complete and
     proper WebSocket handshake; any other Upgrade is not one. dropped counts the fields that
-    forwarding left out for their names.
+    forwarding left out for their names. named is name -> value for single look-ups, of the request
+    as it came (of a repeated field, one of its values): forwarding does not change it.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class RequestHead:
         "keep_alive",
         "length",
         "method",
+        "named",
         "target",
         "upgrade",
         "version",
@@ -67,6 +69,7 @@ class RequestHead:
         keep_alive: bool = True,
         upgrade: bool = False,
         dropped: int = 0,
+        named: dict[bytes, bytes] | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -78,6 +81,7 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.dropped = dropped
+        self.named = dict(fields) if named is None else named
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""

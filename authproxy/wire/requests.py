@@ -67,8 +67,9 @@ def parse_request(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | 
     upgrade = b"upgrade" in named and asks_for_websocket(method, version, length, named)
     return (
         RequestHead(
-            method, target, version, fields, host, length, expects_continue, keep_alive, upgrade
-        ),
+            method, target, version, fields, host, length, expects_continue, keep_alive, upgrade,
+            0, named,
+        ),  # fmt: skip
         end + 4,
     )
 

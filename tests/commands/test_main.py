@@ -1,0 +1,52 @@
+"""The `authproxy` command itself: which subcommand, which exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from importlib import import_module
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy import __version__, commands
+
+
+class MainTests(SynchronousTestCase):
+    def main(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = commands.main(list(arguments), {})
+        return status, out.getvalue(), err.getvalue()
+
+    def test_help(self) -> None:
+        for option in ("--help", "-h", "help"):
+            status, out, err = self.main(option)
+            self.assertEqual((status, err), (0, ""))
+            for name in commands.COMMANDS:
+                self.assertIn(f"  {name} ", out)
+
+    def test_version(self) -> None:
+        for option in ("--version", "-V"):
+            self.assertEqual(self.main(option), (0, f"authproxy {__version__}\n", ""))
+
+    def test_nothing(self) -> None:
+        status, out, err = self.main()
+        self.assertEqual((status, out), (2, ""))
+        self.assertIn("usage: authproxy COMMAND", err)
+
+    def test_an_unknown_command(self) -> None:
+        for name in ("chek", "--config", "", "__init__", "../check", "copy_keys"):
+            status, out, err = self.main(name)
+            self.assertEqual((status, out), (2, ""), name)
+            self.assertIn(f"there is no command {name!r}", err)
+            self.assertIn("check", err)
+
+    def test_every_command_is_there(self) -> None:
+        for name in commands.COMMANDS:
+            module = import_module(f"authproxy.commands.{name.replace('-', '_')}")
+            self.assertTrue(callable(module.run), name)
+
+    def test_the_rest_goes_to_the_command(self) -> None:
+        status, _, err = self.main("check", "--config", "/nowhere/a.toml")
+        self.assertEqual(status, 1)
+        self.assertIn("/nowhere/a.toml: there is no such file.", err)

@@ -1,0 +1,588 @@
+"""Who gets which connection, when one is dialled, and when one is closed."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.deadlines import RESOLUTION, Deadlines
+from authproxy.errors import ConnectFailed, NoCapacity, UpstreamError
+from authproxy.settings import PoolSettings, Timeouts, Upstream
+from authproxy.upstream.connection import Connection
+from authproxy.upstream.pool import BACKOFF, BACKOFF_MOST, PEEK_AFTER, Pool, Server
+from authproxy.wire.heads import HeadLimits, RequestHead
+
+from ..transports import FakeTransport, connect
+
+HEAD = RequestHead(b"GET", b"/", 11, [(b"host", b"sso.example.com")], b"sso.example.com")
+
+
+class Waiter:
+    """An exchange as the pool knows it; it is a connection's lessee, too."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.error: UpstreamError | None = None
+        self.over = False
+
+    def leased(self, connection: Connection) -> None:
+        assert self.connection is None and self.error is None
+        self.connection = connection
+        connection.start(self, HEAD, b"", True)
+
+    def lease_failed(self, error: UpstreamError) -> None:
+        assert self.connection is None and self.error is None
+        self.error = error
+
+    def end(self) -> None:
+        """Upstream answers: the connection is free."""
+        assert self.connection is not None
+        self.connection.dataReceived(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def response_whole(self, head: object, content: bytes) -> None:
+        self.over = True
+
+    def response_flush(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was not expected")
+
+
+class _Tests(SynchronousTestCase):
+    def pool(self, servers: int = 1, **settings: Any) -> Pool:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.deadlines = Deadlines(self.clock, self.clock.seconds)
+        self.deadlines.start()
+        self.dials: list[tuple[Deferred[Connection], Server]] = []
+        self.cancelled = 0
+        upstreams = tuple(Upstream("http", "tcp", f"10.0.0.{n}", 9000) for n in range(servers))
+        return Pool(upstreams, evolve(PoolSettings(), **settings), self.deadlines, self._dial)
+
+    def _dial(self, server: Server) -> Deferred[Connection]:
+        dialling: Deferred[Connection] = Deferred(self._cancel)
+        self.dials.append((dialling, server))
+        return dialling
+
+    def _cancel(self, dialling: Deferred[Connection]) -> None:
+        self.cancelled += 1
+        dialling.errback(ConnectFailed("cancelled"))
+
+    def dialled(self, index: int = 0) -> Connection:
+        dialling, server = self.dials.pop(index)
+        connection = Connection(server, self.deadlines, Timeouts(), HeadLimits())
+        connect(connection)
+        dialling.callback(connection)
+        return connection
+
+    def refused(self, index: int = 0) -> UpstreamError:
+        error = ConnectFailed("refused")
+        self.dials.pop(index)[0].errback(error)
+        return error
+
+    def take(self, pool: Pool, fresh: bool = False) -> Waiter:
+        waiter = Waiter()
+        connection = pool.take(waiter, fresh)
+        if connection is not None:
+            waiter.leased(connection)
+        return waiter
+
+    def served(self, pool: Pool, count: int = 1) -> list[Waiter]:
+        """So many leases at once, each on a connection of its own."""
+        waiters = [self.take(pool) for _ in range(count)]
+        while self.dials:
+            self.dialled()
+        return waiters
+
+    def idle(self, pool: Pool, count: int = 1) -> list[Connection]:
+        """So many idle connections, in the order in which they became idle."""
+        waiters = self.served(pool, count)
+        for waiter in waiters:
+            waiter.end()
+        return [waiter.connection for waiter in waiters if waiter.connection is not None]
+
+    def advance(self, seconds: float) -> None:
+        self.clock.pump([RESOLUTION] * round(seconds / RESOLUTION))
+
+    def transport(self, connection: Connection) -> FakeTransport:
+        transport: Any = connection.transport
+        return transport
+
+    def assert_idle(self, pool: Pool, *connections: Connection) -> None:
+        self.assertEqual(pool.servers[0].idle, list(connections))
+
+    def hang_up(self, connection: Connection) -> None:
+        self.transport(connection).connected = False
+        connection.connectionLost(Failure(ConnectionDone()))
+
+
+class LeaseTests(_Tests):
+    def test_a_miss_dials(self) -> None:
+        pool = self.pool()
+        waiter = self.take(pool)
+        self.assertIsNone(waiter.connection)
+        self.assertEqual((len(self.dials), pool.waiting, pool.open), (1, 1, 1))
+        connection = self.dialled()
+        self.assertIs(waiter.connection, connection)
+        self.assertEqual((pool.waiting, pool.dials, pool.reused), (0, 1, 0))
+
+    def test_a_hit_is_at_once(self) -> None:
+        pool = self.pool()
+        [connection] = self.idle(pool)
+        self.assertIs(self.take(pool).connection, connection)
+        self.assertEqual((self.dials, pool.reused), ([], 1))
+
+    def test_the_last_given_back_goes_first(self) -> None:
+        """So the others age, and a quiet time closes them."""
+        pool = self.pool()
+        _, second = self.idle(pool, 2)
+        self.assertIs(self.take(pool).connection, second)
+
+    def test_one_dial_for_each_that_waits(self) -> None:
+        pool = self.pool()
+        waiters = [self.take(pool) for _ in range(3)]
+        self.assertEqual(len(self.dials), 3)
+        connections = [self.dialled() for _ in range(3)]
+        self.assertEqual([waiter.connection for waiter in waiters], connections)
+
+    def test_a_connection_that_comes_back_first_serves_who_waits(self) -> None:
+        pool = self.pool()
+        [busy] = self.served(pool)
+        waiter = self.take(pool)
+        busy.end()
+        self.assertIs(waiter.connection, busy.connection)
+        kept = self.dialled()  # its waiter was served otherwise
+        self.assert_idle(pool, kept)
+
+    def test_a_waiter_that_left_while_dialling(self) -> None:
+        pool = self.pool()
+        waiter = self.take(pool)
+        pool.forget_waiter(waiter)
+        kept = self.dialled()
+        self.assertIsNone(waiter.connection)
+        self.assert_idle(pool, kept)
+        self.assertIs(self.take(pool).connection, kept)
+
+    def test_the_dial_of_a_waiter_that_left_serves_the_next(self) -> None:
+        pool = self.pool()
+        pool.forget_waiter(self.take(pool))
+        waiter = self.take(pool)
+        self.assertEqual(len(self.dials), 1)
+        self.assertIs(waiter.connection or self.dialled(), waiter.connection)
+
+    def test_a_failed_dial_of_a_waiter_that_left(self) -> None:
+        pool = self.pool()
+        pool.forget_waiter(self.take(pool))
+        self.refused()
+        self.assertEqual((pool.open, pool.waiting), (0, 0))
+
+    def test_repr(self) -> None:
+        pool = self.pool()
+        self.idle(pool, 2)
+        self.take(pool)
+        self.assertEqual(
+            repr(pool), "<Pool http://10.0.0.0:9000 idle=1 leased=1 dialling=0 waiting=0>"
+        )
+
+
+class FreshTests(_Tests):
+    def test_idle_ones_are_left(self) -> None:
+        pool = self.pool()
+        [old] = self.idle(pool)
+        waiter = self.take(pool, fresh=True)
+        self.assertIsNone(waiter.connection)
+        new = self.dialled()
+        self.assertIs(waiter.connection, new)
+        self.assert_idle(pool, old)
+
+    def test_who_comes_later_takes_the_idle_ones(self) -> None:
+        pool = self.pool()
+        [old] = self.idle(pool)
+        waiter = self.take(pool, fresh=True)
+        self.assertIs(self.take(pool).connection, old)
+        self.assertIsNone(waiter.connection)
+
+    def test_where_none_can_be_made_any_will_do(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        waiter = self.take(pool, fresh=True)
+        self.assertEqual(self.dials, [])
+        busy.end()
+        self.assertIs(waiter.connection, busy.connection)
+
+    def test_dead_connections_while_some_wait(self) -> None:
+        """A dead connection makes room, which serves those who wait; the rest stays as it is."""
+        pool = self.pool()
+        connections = self.idle(pool, 4)
+        self.advance(PEEK_AFTER + 1)
+        self.transport(connections[-1]).getHandle = lambda: _Dead()  # type: ignore[method-assign]
+        fresh = self.take(pool, fresh=True)
+        later = self.take(pool)
+        self.assertIs(later.connection, connections[2])
+        self.assert_idle(pool, *connections[:2])
+        self.assertIs(fresh.connection or self.dialled(), fresh.connection)
+        later.end()
+        self.assertEqual((pool.servers[0].leased, pool.open), (1, 4))
+
+
+class _Dead:
+    """A socket whose peer closed."""
+
+    def recv(self, *args: object) -> bytes:
+        return b""
+
+
+class LimitTests(_Tests):
+    def test_connections(self) -> None:
+        pool = self.pool(connections=2)
+        first, second = self.served(pool, 2)
+        waiter = self.take(pool)
+        self.assertEqual((self.dials, pool.waiting), ([], 1))
+        second.end()
+        self.assertIs(waiter.connection, second.connection)
+
+    def test_a_place_that_becomes_free_is_dialled_for(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        waiter = self.take(pool)
+        assert busy.connection is not None
+        busy.connection.abort()
+        self.assertIs(waiter.connection or self.dialled(), waiter.connection)
+
+    def test_a_relay_is_none_of_them(self) -> None:
+        """A WebSocket's connection leaves the pool."""
+        pool = self.pool(connections=1)
+        [relay] = self.served(pool)
+        assert relay.connection is not None
+        pool.servers[0].forget(relay.connection)
+        self.assertEqual(pool.open, 0)
+        self.take(pool)
+        self.assertEqual(len(self.dials), 1)
+
+    def test_idle(self) -> None:
+        pool = self.pool(idle=2)
+        connections = self.idle(pool, 3)
+        self.assert_idle(pool, *connections[:2])
+        self.assertEqual(self.transport(connections[2]).ended, "lose")
+        self.assertEqual(pool.open, 2)
+
+    def test_waiting(self) -> None:
+        pool = self.pool(connections=1, waiting=2)
+        self.served(pool)
+        waiters = [self.take(pool) for _ in range(2)]
+        self.assertRaises(NoCapacity, self.take, pool)
+        self.assertEqual([waiter.error for waiter in waiters], [None, None])
+
+    def test_order(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        waiters = [self.take(pool) for _ in range(4)]
+        pool.forget_waiter(waiters[1])
+        for waiter in (waiters[0], waiters[2], waiters[3]):
+            self.assertIsNone(waiter.connection)
+            busy.end()
+            self.assertIs(waiter.connection, busy.connection)
+            busy = waiter
+        self.assertIsNone(waiters[1].connection)
+
+    def test_nobody_overtakes_the_queue(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        first, second = self.take(pool), self.take(pool)
+        busy.end()
+        third = self.take(pool)
+        first.end()
+        self.assertIsNotNone(second.connection)
+        self.assertIsNone(third.connection)
+
+    def test_waiting_for_too_long(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        first = self.take(pool)
+        self.advance(3)
+        second = self.take(pool)
+        self.advance(1.5)
+        self.assertIsNone(first.error)
+        self.advance(1)
+        self.assertIsInstance(first.error, NoCapacity)
+        assert first.error is not None
+        self.assertEqual((first.error.status, first.error.retry_after), (503, 5))
+        self.assertIsNone(second.error)
+        busy.end()
+        self.assertIsNotNone(second.connection)
+        self.advance(20)  # and nobody hears anything twice
+        self.assertEqual(pool.waiting, 0)
+
+    def test_a_dial_that_takes_too_long(self) -> None:
+        pool = self.pool()
+        waiter = self.take(pool)
+        self.advance(6)
+        self.assertIsInstance(waiter.error, NoCapacity)
+        kept = self.dialled()
+        self.assert_idle(pool, kept)
+
+
+class ExpiryTests(_Tests):
+    def test_idle(self) -> None:
+        pool = self.pool()
+        [connection] = self.idle(pool)
+        self.advance(24)
+        self.assert_idle(pool, connection)
+        self.advance(2)
+        self.assert_idle(pool)
+        self.assertEqual(self.transport(connection).ended, "lose")
+        self.assertEqual(pool.open, 0)
+
+    def test_use_starts_it_again_and_a_lease_has_none(self) -> None:
+        pool = self.pool()
+        [connection] = self.idle(pool)
+        self.advance(20)
+        waiter = self.take(pool)
+        self.advance(50)
+        self.assertFalse(self.transport(connection).ended)
+        waiter.end()
+        self.advance(20)
+        self.assert_idle(pool, connection)
+
+    def test_age(self) -> None:
+        pool = self.pool()
+        [connection] = self.idle(pool)
+        for _ in range(3600 // 20):
+            self.assertEqual(self.transport(connection).ended, "")
+            waiter = self.take(pool)
+            self.assertIs(waiter.connection, connection)
+            self.advance(20)
+            waiter.end()
+        self.assertEqual(self.transport(connection).ended, "lose")
+        self.assertEqual(pool.open, 0)
+
+    def test_upstream_closes_an_idle_one(self) -> None:
+        pool = self.pool()
+        first, second = self.idle(pool, 2)
+        self.hang_up(second)
+        self.assert_idle(pool, first)
+        self.assertIs(self.take(pool).connection, first)
+
+
+class LivenessTests(_Tests):
+    """Over a real socket pair: what the kernel knows and no event has told yet."""
+
+    def real(self, pool: Pool) -> tuple[Connection, socket.socket]:
+        [connection] = self.idle(pool)
+        here, there = socket.socketpair()
+        self.addCleanup(here.close)
+        self.addCleanup(there.close)
+        here.setblocking(False)
+        self.transport(connection).getHandle = lambda: here  # type: ignore[method-assign]
+        self.advance(PEEK_AFTER + RESOLUTION)
+        return connection, there
+
+    def test_quiet(self) -> None:
+        pool = self.pool()
+        connection, _ = self.real(pool)
+        self.assertIs(self.take(pool).connection, connection)
+
+    def test_closed(self) -> None:
+        pool = self.pool()
+        connection, there = self.real(pool)
+        there.close()
+        waiter = self.take(pool)
+        self.assertIsNone(waiter.connection)
+        self.assertEqual(self.transport(connection).ended, "abort")
+        self.assertEqual((len(self.dials), pool.open), (1, 1))
+        self.dialled()
+        self.assertIsNotNone(waiter.connection)
+
+    def test_spoke(self) -> None:
+        """A response to nothing must not become the answer of the next request."""
+        pool = self.pool()
+        connection, there = self.real(pool)
+        there.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self.assertIsNone(self.take(pool).connection)
+        self.assertEqual(self.transport(connection).ended, "abort")
+
+    def test_the_next_one_is_asked(self) -> None:
+        pool = self.pool()
+        waiters = self.served(pool, 2)
+        for waiter in waiters:
+            waiter.end()
+        alive, dead = (waiter.connection for waiter in waiters)
+        assert alive is not None and dead is not None
+        self.transport(dead).getHandle = lambda: _Dead()  # type: ignore[method-assign]
+        self.advance(PEEK_AFTER + RESOLUTION)
+        self.assertIs(self.take(pool).connection, alive)
+        self.assertEqual((self.dials, pool.open), ([], 1))
+
+
+class ServerTests(_Tests):
+    """Several servers."""
+
+    def names(self, waiters: list[Waiter]) -> list[str]:
+        return [waiter.connection.server.upstream.host[-1] for waiter in waiters if waiter.connection]
+
+    def test_least_connections(self) -> None:
+        pool = self.pool(3)
+        self.assertEqual(sorted(self.names(self.served(pool, 6))), list("001122"))
+
+    def test_dials_count(self) -> None:
+        pool = self.pool(2)
+        for _ in range(4):
+            self.take(pool)
+        self.assertEqual([server.dialling for server in pool.servers], [2, 2])
+
+    def test_a_new_connection_before_an_old_one_of_a_busier_server(self) -> None:
+        pool = self.pool(2)
+        waiters = self.served(pool, 3)  # 0, 1, 0
+        waiters[2].end()
+        waiter = self.take(pool)  # one each: 0 has an idle connection
+        self.assertIs(waiter.connection, waiters[2].connection)
+        assert waiters[1].connection is not None
+        waiters[1].connection.abort()
+        self.take(pool)
+        self.assertEqual(self.dials[0][1].upstream.host, "10.0.0.1")
+
+    def test_at_the_limit_an_idle_one_of_a_busier_server(self) -> None:
+        pool = self.pool(2, connections=3)
+        waiters = self.served(pool, 3)
+        waiters[0].end()
+        waiters[1].end()
+        waiters[1] = self.take(pool)
+        waiter = self.take(pool)
+        self.assertIs(waiter.connection, waiters[0].connection)
+
+    def test_the_next_server_is_tried(self) -> None:
+        """Nothing was sent: for any method."""
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.assertEqual(self.dials[0][1], pool.servers[0])
+        self.refused()
+        self.assertIsNone(waiter.error)
+        self.assertEqual(self.dials[0][1], pool.servers[1])
+        self.dialled()
+        self.assertEqual(self.names([waiter]), ["1"])
+
+    def test_the_last_one_fails(self) -> None:
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.refused()
+        error = self.refused()
+        self.assertIs(waiter.error, error)
+        self.assertEqual((self.dials, pool.open), ([], 0))
+
+    def test_each_failed_dial_ends_one_wait(self) -> None:
+        pool = self.pool()
+        waiters = [self.take(pool) for _ in range(3)]
+        errors = [self.refused() for _ in range(3)]
+        self.assertEqual([waiter.error for waiter in waiters], errors)
+
+    def test_backoff(self) -> None:
+        pool = self.pool(2)
+        first = self.take(pool)
+        self.refused()
+        self.dialled()
+        second = self.take(pool)
+        self.dialled()
+        self.assertEqual(self.names([first, second]), ["1", "1"])  # 0 has fewer, but failed
+        self.advance(BACKOFF + RESOLUTION)
+        third = self.take(pool)
+        self.dialled()
+        self.assertEqual(self.names([third]), ["0"])
+
+    def test_backoff_doubles_to_a_bound_and_ends(self) -> None:
+        pool = self.pool(2)
+        server = pool.servers[0]
+        lengths = []
+        for _ in range(8):
+            self.take(pool)
+            self.refused()
+            lengths.append(server.failed_until - self.deadlines.now())
+            self.dialled()
+            for connection in list(pool.servers[1].connections):
+                connection.abort()
+            self.advance(BACKOFF_MOST + 1)
+        self.assertEqual(lengths, [1, 2, 4, 8, 16, 16, 16, 16])
+        self.take(pool)
+        self.dialled()
+        self.assertEqual((server.failures, server.failed_until), (0, 0))
+
+    def test_a_single_server_is_dialled_in_its_backoff_too(self) -> None:
+        pool = self.pool()
+        for _ in range(3):
+            self.take(pool)
+            self.refused()
+        self.take(pool)
+        self.assertEqual(len(self.dials), 1)
+
+    def test_all_failed(self) -> None:
+        """Each request tries another one: the first that is back is found."""
+        pool = self.pool(2)
+        self.take(pool)
+        self.refused()
+        self.advance(RESOLUTION)
+        self.refused()
+        self.take(pool)
+        self.assertEqual(self.dials[0][1], pool.servers[0])
+        self.refused()
+        waiter = self.take(pool)
+        self.assertEqual(self.dials[0][1], pool.servers[1])
+        self.dialled()
+        self.assertEqual(self.names([waiter]), ["1"])
+
+    def test_idle_connections_of_a_server_that_failed_are_still_good(self) -> None:
+        pool = self.pool()
+        first, second = self.served(pool, 2)
+        self.take(pool)
+        self.refused()
+        second.end()
+        self.assertIs(self.take(pool).connection, second.connection)
+
+    def test_an_error_that_is_none_of_ours(self) -> None:
+        pool = self.pool()
+        waiter = self.take(pool)
+        self.dials.pop()[0].errback(RuntimeError("a bug"))
+        self.assertIsInstance(waiter.error, UpstreamError)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class CloseTests(_Tests):
+    def test_everything_ends(self) -> None:
+        pool = self.pool(connections=2)
+        [busy] = self.served(pool)
+        [connection] = self.idle(pool)
+        waiter = self.take(pool)
+        self.assertIs(waiter.connection, connection)
+        waiter.end()
+        pool.close()
+        self.assertEqual(self.transport(connection).ended, "lose")
+        assert busy.connection is not None
+        self.assertEqual(self.transport(busy.connection).ended, "")
+        busy.end()
+        self.assertTrue(busy.over)
+        self.assertEqual(self.transport(busy.connection).ended, "lose")
+        self.assertEqual((pool.open, len(self.deadlines)), (0, 0))
+
+    def test_who_waits_hears_it_and_dials_are_given_up(self) -> None:
+        pool = self.pool()
+        waiter = self.take(pool)
+        pool.close()
+        self.assertIsInstance(waiter.error, NoCapacity)
+        self.assertEqual((self.cancelled, pool.open, pool.waiting), (1, 0, 0))
+
+    def test_a_dial_that_succeeds_all_the_same(self) -> None:
+        pool = self.pool()
+        self.take(pool)
+        dialling, server = self.dials.pop()
+        pool._dials_open.clear()
+        pool.close()
+        self.dials.append((dialling, server))
+        connection = self.dialled()
+        self.assertEqual(self.transport(connection).ended, "lose")
+        self.assertEqual(pool.open, 0)
