@@ -72,8 +72,11 @@ def load(path: str | None, overrides: Mapping[str, str] | None = None) -> Settin
 def examine(
     path: str | None, overrides: Mapping[str, str] | None = None
 ) -> tuple[Settings, list[Problem]]:
-    """As `load`, with the problems as a value. Where there are any, the settings are what could be
-    understood: good for looking for more problems, and for nothing else."""
+    """As `load`, with the problems as a value.
+
+    Where there are any, the settings are what could be understood: good for looking for more
+    problems, and for nothing else.
+    """
     if path is None:
         return loads("", "", overrides)
     try:
@@ -107,7 +110,7 @@ def loads(
         settings = values.converter().structure(document, Settings)
     except BaseValidationError as e:
         settings = values.understood(document)
-        found = _problems(e, "", Settings)
+        found = _problems(e, "")
     # A table in which something is wrong has defaults where it should not: what its settings mean
     # together is not known.
     broken = {_section(key) for key, _ in found}
@@ -158,21 +161,21 @@ def named(file: str, key: str, message: str, overrides: Mapping[str, str]) -> Pr
     return Problem(file, key, message)
 
 
-def _problems(error: BaseException, path: str, shape: Any) -> list[tuple[str, str]]:
-    """(key, message) of everything in an error of cattrs. `shape` is the class being made."""
+def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
+    """(key, message) of everything in an error of cattrs."""
     if isinstance(error, ClassValidationError):
         found = []
         for inner, note in error.group_exceptions()[0]:
             key = values.KEYS.get(note.name, note.name)
-            found += _problems(inner, f"{path}.{key}" if path else key, note.type)
+            found += _problems(inner, f"{path}.{key}" if path else key)
         for other in error.group_exceptions()[1]:
-            found += _problems(other, path, error.cl)
+            found += _problems(other, path)
         return found
     if isinstance(error, IterableValidationError):
         found = []
         for inner, item in error.group_exceptions()[0]:
             # Counted from 1, as people count the [[site]] tables of a file.
-            found += _problems(inner, f"{path}[{int(item.index) + 1}]", item.type)
+            found += _problems(inner, f"{path}[{int(item.index) + 1}]")
         return found
     if isinstance(error, ForbiddenExtraKeysError):
         return [

@@ -1,6 +1,6 @@
 """Owns what must be right between settings: each alone was right when this looks at them.
 
-Pure: no file is opened here (commands/check.py does that).
+Pure: no file is opened here (files.py does that).
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def _listeners(settings: Settings) -> Iterator[tuple[str, str]]:
             if str(address) in known:
                 yield place, f"{address} is also {known[str(address)]}. Each needs its own."
             known[str(address)] = place
-    if listen.plain_http == "redirect" and not listen.https and listen.http:
-        if not listen.public_https_port:
-            yield (
-                "listen.plain_http",
-                'http redirects to https, but listen.https is empty. Write plain_http = "serve"'
-                " behind another TLS terminator, or public_https_port where https is elsewhere.",
-            )
+    nowhere = not listen.https and not listen.public_https_port
+    if listen.plain_http == "redirect" and listen.http and nowhere:
+        yield (
+            "listen.plain_http",
+            'http redirects to https, but listen.https is empty. Write plain_http = "serve"'
+            " behind another TLS terminator, or public_https_port where https is elsewhere.",
+        )
 
 
 def _limits(settings: Settings) -> Iterator[tuple[str, str]]:

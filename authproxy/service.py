@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -54,7 +54,7 @@ class Parts:
     dispatcher: Dispatcher | None
     http: Listener | None
     https: Listener | None
-    listen: Callable[[ListenAddress, Listener], IListeningPort]
+    listen: Callable[[ListenAddress, Listener], Any]
 
 
 class FrontDoor(MultiService):
@@ -70,7 +70,7 @@ class FrontDoor(MultiService):
         super().__init__()
         self.setName("authproxy")
         self.parts = parts
-        self.ports: list[tuple[ListenAddress, IListeningPort]] = []
+        self.ports: list[tuple[ListenAddress, Any]] = []
         self._reactor = reactor
         self._notifier = notifier
         self._notes = notes

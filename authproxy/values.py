@@ -26,7 +26,8 @@ from .trust import UNIX_PEER
 KEYS = {"sites": "site", "upstreams": "upstream"}
 _NOT_IN_FILES = ("path", "http_explicit", "https_explicit")
 
-_HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}")
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _SHORT = reprlib.Repr()

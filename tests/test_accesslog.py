@@ -238,7 +238,7 @@ class WritingTests(_Tests):
         self.assertIn(b"GET /if/user/", os.read(read, 65536))
 
     def test_moved_away(self) -> None:
-        """logrotate's way: later lines go to a new file of the same name."""
+        """As logrotate does it: later lines go to a new file of the same name."""
         log = self.open()
         self.written_by(log)
         old = self.path.rename(self.directory / "access.log.1")
@@ -269,7 +269,7 @@ class FullDiskTests(_Tests):
         self.patch(accesslog.os, "write", self.write)
         self.log = self.open()
 
-    def write(self, descriptor: int, data: bytes) -> int:
+    def write(self, _descriptor: int, data: bytes) -> int:
         """os.write on a disk with room for so many bytes."""
         self.tries += 1
         taken = min(self.room, len(data))

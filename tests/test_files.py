@@ -113,7 +113,7 @@ class FilesTests(SynchronousTestCase):
 
     def test_access_log_without_permission(self) -> None:
         if os.geteuid() == 0:
-            self.patch(files.os, "access", lambda path, mode: False)
+            self.patch(files.os, "access", lambda _path, _mode: False)
         path = self.directory / "locked"
         path.mkdir(mode=0o500)
         key, message = self.problem(f'[log]\naccess = "{path}/access.log"\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,8 +121,10 @@ class RemovedTests(SynchronousTestCase):
         """WSGI folds them into the names that are trusted. Dropped and counted, of anybody."""
         names = [
             b"x_forwarded_for", b"x_forwarded-for", b"x-forwarded_for", b"x.forwarded.for",
-            b"x-real_ip", b"ssl_client_cert", b"x~forwarded~for", b"x'forwarded", b"_", b"!", b"host_",
-            b"content_length", b"transfer_encoding", b"x+y", b"a|b", b"a`", b"a^b", b"a#", b"a$b", b"a*",
+            b"x-real_ip", b"ssl_client_cert", b"x~forwarded~for", b"x'forwarded", b"_", b"!",
+            b"host_",
+            b"content_length", b"transfer_encoding", b"x+y", b"a|b", b"a`", b"a^b", b"a#", b"a$b",
+            b"a*",
         ]  # fmt: skip
         for client in (CLIENT, TRUSTED):
             head = head_of(*[(name, b"192.0.2.66") for name in names])
@@ -204,7 +207,7 @@ class FramingTests(SynchronousTestCase):
 
 
 class UpgradeTests(SynchronousTestCase):
-    WEBSOCKET: Fields = [
+    WEBSOCKET: ClassVar[Fields] = [
         (b"connection", b"keep-alive, Upgrade"),
         (b"upgrade", b"WebSocket"),
         (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
@@ -254,12 +257,14 @@ class ResponseTests(SynchronousTestCase):
         """Several Set-Cookie lines stay several, in order; names are upstream's own affair."""
         fields = [
             (b"server", b"authentik"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"),
-            (b"location", b"/"), (b"x_odd.name", b"1"), (b"content-length", b"5"), (b"set-cookie", b"a=3"),
+            (b"location", b"/"), (b"x_odd.name", b"1"), (b"content-length", b"5"), (b"set-cookie",
+            b"a=3"),
         ]  # fmt: skip
         self.assertEqual(self.received(*fields), fields)
 
     def test_hop_by_hop(self) -> None:
-        for name in (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+        for name in (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding",
+                     b"upgrade",
                      b"proxy-authenticate", b"proxy-connection"):  # fmt: skip
             self.assertEqual(self.received((name, b"x"), (name, b"x")), [], name)
 
@@ -302,7 +307,8 @@ class ResponseTests(SynchronousTestCase):
 
     def test_switching(self) -> None:
         fields = self.received(
-            (b"upgrade", b"WebSocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", b"x"),
+            (b"upgrade", b"WebSocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept",
+            b"x"),
             (b"sec-websocket-protocol", b"guacamole"), status=101, hsts=b"max-age=1",
         )  # fmt: skip
         self.assertEqual(
@@ -320,7 +326,8 @@ class TrailerTests(SynchronousTestCase):
         """Some recipients merge them into the head: nothing passes that could not pass there."""
         removed = [
             b"x-forwarded-for", b"x-forwarded-anything", b"x-real-ip", b"forwarded", b"host",
-            b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer",
+            b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te",
+            b"trailer",
             b"upgrade", b"proxy-authorization", b"ssl-client-cert", b"x-forwarded-client-cert",
             b"x_forwarded_for", b"x.real.ip", b"strict-transport-security",
         ]  # fmt: skip

@@ -39,6 +39,7 @@ FORGED = (
     b"SSL_CLIENT_CERT: evil", b"X-Forwarded-TLS-Client-Cert: evil",
     b"X-Forwarded-Client-Cert: evil", b"Proxy-Authorization: evil", b"Keep-Alive: evil",
 )  # fmt: skip
+NAMES_OURS = b"Connection: x-forwarded-for, host, x-forwarded-host, x-forwarded-proto, via"
 EVIL = (b"192.0.2.6", b"evil", b"127.0.0.1", b"keep-alive", b"forwarded:")
 
 
@@ -393,7 +394,8 @@ class HSTSTests(Conversation):
         self.assertEqual(self.hsts(self.world(hsts=b""), request(), self.THEIRS), [])
 
     def test_never_for_localhost_and_addresses(self) -> None:
-        for host in (b"localhost", b"LOCALHOST:8443", b"a.localhost", b"127.0.0.1", b"192.0.2.1:8443",
+        for host in (b"localhost", b"LOCALHOST:8443", b"a.localhost", b"127.0.0.1",
+                     b"192.0.2.1:8443",
                      b"[::1]", b"[2001:db8::1]:443"):  # fmt: skip
             for hsts in (HSTS, None, b""):
                 for _ in range(2):  # the second answer may be remembered
@@ -438,8 +440,7 @@ class ForgedFieldsTests(Conversation):
             old,
             old.replace(b"Host: sso.example.com\r\n", b""),
             request(b"", b"GET", b"https://sso.example.com/", *FORGED),
-            request(b"", b"GET", b"/", *FORGED, b"Connection: x-forwarded-for, host, x-forwarded-host,"
-                    b" x-forwarded-proto, via"),
+            request(b"", b"GET", b"/", *FORGED, NAMES_OURS),
             request() + request(b"", b"GET", b"/", *FORGED),
         ):  # fmt: skip
             world = self.world()
@@ -497,7 +498,7 @@ class ForgedFieldsTests(Conversation):
         self.assertEqual(dict(fields)[b"x-forwarded-for"], b"192.0.2.1")
 
     def test_append(self) -> None:
-        """nginx's way, but of believed addresses only."""
+        """As nginx does it, but of believed addresses only."""
         for peer, expected in ((BALANCER, b"192.0.2.1, 10.0.0.2"), (STRANGER, STRANGER.encode())):
             data = request(b"", b"GET", b"/", b"X-Forwarded-For: 192.0.2.66, 192.0.2.1")
             _, _, fields = self.forwarded(self.world(append=True), data, peer)

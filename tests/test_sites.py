@@ -84,11 +84,13 @@ class NormalHostTests(SynchronousTestCase):
 
 class HSTSTests(SynchronousTestCase):
     def test_names(self) -> None:
-        for host in (b"sso.example.com", b"SSO.example.com.:8443", b"intranet", b"a.localhost.example",
+        for host in (b"sso.example.com", b"SSO.example.com.:8443", b"intranet",
+                     b"a.localhost.example",
                      b"1.example", b"xn--bcher-kva.example"):  # fmt: skip
             self.assertTrue(hsts_applies(host), host)
 
     def test_never(self) -> None:
-        for host in (b"", b"localhost", b"LOCALHOST:8443", b"localhost.", b"a.localhost", b"127.0.0.1",
+        for host in (b"", b"localhost", b"LOCALHOST:8443", b"localhost.", b"a.localhost",
+                     b"127.0.0.1",
                      b"192.0.2.1:443", b"[::1]", b"[2001:db8::1]:8443", b"192.0.2.1."):  # fmt: skip
             self.assertFalse(hsts_applies(host), host)

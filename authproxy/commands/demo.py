@@ -61,7 +61,7 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
 
     loop: Any = reactor
     stand_in = StandIn(loop, chosen.starting)
-    upstream_port = loop.listenSSL(
+    upstream_port: Any = loop.listenSSL(
         _free(chosen.upstream), stand_in.site, _certificate(environ), interface=LOOPBACK
     )
     settings = _settings(chosen, upstream_port.getHost().port)

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .interfaces import Descriptor, Outbox
+from .interfaces import Outbox
 from .stream import Stream, TCPClient, UNIXClient
 
 if TYPE_CHECKING:
@@ -38,14 +38,15 @@ class _TCPConnector(tcp.Connector):
 
 
 class _UNIXConnector(unix.Connector):
-    def _makeTransport(self) -> UNIXClient:
+    def _makeTransport(self) -> UNIXClient:  # type: ignore[override]
         return UNIXClient(self.address, self, self.reactor)
 
 
+# What endpoints and transports ask for of these; the rest of them nobody calls.
 @implementer(
     IReactorTCP, IReactorUNIX, IReactorTime, IReactorPluggableNameResolver, IReactorFDSet
 )
-class TransportReactor:
+class TransportReactor:  # type: ignore[misc]
     """The reactor as our transports see it: their descriptors go to `descriptors`.
 
     `descriptors` is a Dispatcher, or the reactor itself where there is no epoll.
@@ -54,10 +55,10 @@ class TransportReactor:
     def __init__(self, reactor: Any, descriptors: Any) -> None:
         self._reactor = reactor
         self.outbox: Outbox = getattr(descriptors, "outbox", None) or Outbox()
-        self.addReader: Callable[[Descriptor], None] = descriptors.addReader
-        self.addWriter: Callable[[Descriptor], None] = descriptors.addWriter
-        self.removeReader: Callable[[Descriptor], None] = descriptors.removeReader
-        self.removeWriter: Callable[[Descriptor], None] = descriptors.removeWriter
+        self.addReader: Callable[[Any], None] = descriptors.addReader
+        self.addWriter: Callable[[Any], None] = descriptors.addWriter
+        self.removeReader: Callable[[Any], None] = descriptors.removeReader
+        self.removeWriter: Callable[[Any], None] = descriptors.removeWriter
         self.callLater: Callable[..., IDelayedCall] = reactor.callLater
         self.seconds: Callable[[], float] = reactor.seconds
         self.getDelayedCalls = reactor.getDelayedCalls

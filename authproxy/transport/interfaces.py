@@ -26,14 +26,11 @@ class Descriptor(Protocol):
         """The connection is over."""
 
 
-class Writer(Protocol):
+class Writer(Descriptor, Protocol):
     """A transport that may wait with what was written to it until its batch of events is over."""
 
     def send_unsent(self) -> None:
         """It is over: send."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The connection is over."""
 
 
 class Outbox:

@@ -51,7 +51,9 @@ class ListenError(Exception):
 class _Accepting(_Base):
     """The accept loop."""
 
-    factory: Listener
+    factory: Any  # Listener
+    if TYPE_CHECKING:
+        reactor: Any
     _short = False
 
     def doRead(self) -> None:
@@ -160,7 +162,7 @@ def listen(address: ListenAddress, listener: Listener, reactor: Any) -> IListeni
         raise _explained(address, e) from None
 
 
-def _listen_tcp(host: str, port: int, listener: Listener, reactor: Any) -> IListeningPort:
+def _listen_tcp(host: str, port: int, listener: Any, reactor: Any) -> IListeningPort:
     if host == "::" and not _have_ipv6():
         log.warn("This kernel has no IPv6: listening on 0.0.0.0:{port} instead.", port=port)
         host = "0.0.0.0"
@@ -177,7 +179,7 @@ def _have_ipv6() -> bool:
     return os.path.exists("/proc/net/if_inet6") or not os.path.exists("/proc/net")
 
 
-def _listen_unix(path: str, listener: Listener, reactor: Any) -> IListeningPort:
+def _listen_unix(path: str, listener: Any, reactor: Any) -> IListeningPort:
     _remove_stale(path)
     opened = UNIXPort(os.fsencode(path), listener, BACKLOG, 0o660, reactor)
     opened.startListening()

@@ -51,6 +51,9 @@ class Stream(_Base):
     closed: Callable[[], None] | None = None  # told when it is over, whatever the protocol is then
     _owner: HandshakeOwner | None = None
     _unsent = b""
+    if TYPE_CHECKING:
+        reactor: Any  # dialling.TransportReactor
+        _tlsClientDefault: bool
 
     # Writing.
 

@@ -37,7 +37,8 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(out[0], f"{self.path}: no problem found.")
         said = "\n".join(out)
         for words in ("https on [::]:443", "http  on [::]:80: redirects to https", "self-signed",
-                      "sso.example.com -> https://127.0.0.1:9443", "verification: off"):  # fmt: skip
+                      "sso.example.com -> https://127.0.0.1:9443",
+                      "verification: off"):  # fmt: skip
             self.assertIn(words, said)
 
     def test_no_file(self) -> None:
@@ -66,7 +67,8 @@ class CheckTests(SynchronousTestCase):
             '[log]\naccess = "/nowhere/access.log"\n'
             "[timeout]\nhead = 3\n"
             "[pool]\nidle = 900\n"
-            '[[site]]\nhosts = ["a.example"]\ncertificate = "/nowhere/c"\nprivate_key = "/nowhere/k"\n'
+            '[[site]]\nhosts = ["a.example"]\ncertificate = "/nowhere/c"\n'
+            'private_key = "/nowhere/k"\n'
             "hts = 5\n"
             '[[site]]\nupstream = "https://10.0.0.5"\nupstream_verify = "ca:/nowhere/ca"\n'
         )
@@ -77,7 +79,8 @@ class CheckTests(SynchronousTestCase):
             sorted(line.split(": ")[1] for line in err[:-1]),
             sorted([
                 "workers", "listen.https[1]", "timeout", "pool.idle", "site[1].hts",
-                "listen.acme_webroot", "log.access", "site[1].certificate", "site[2].upstream_verify",
+                "listen.acme_webroot", "log.access", "site[1].certificate",
+                "site[2].upstream_verify",
             ]),
         )  # fmt: skip
 
