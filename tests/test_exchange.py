@@ -433,7 +433,7 @@ class TruncationTests(_Tests):
         return client, client.take()
 
     def test_length(self) -> None:
-        client, answer = self.cut(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        client, _ = self.cut(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
         self.assertEqual(client.ended, "abort")
 
     def test_chunked(self) -> None:
@@ -574,7 +574,8 @@ class FramingTests(_Tests):
 
     def test_204_has_no_length(self) -> None:
         """RFC 9110 8.6; a client could wait for that many octets."""
-        world, answer = self.response(get(), b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+        response = b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"
+        world, answer = self.response(get(), response)
         self.assertNotIn(b"content-length", dict(fields_of(answer)))
         self.assert_pooled(world, world.origins[0])
 
@@ -600,7 +601,8 @@ class FramingTests(_Tests):
     def test_response_chunks_are_made_anew(self) -> None:
         _, answer = self.response(
             get(),
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;ext=1\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2;ext=1\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
         )
         self.assertTrue(answer.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n"))
         self.assertNotIn(b"ext", answer)

@@ -27,6 +27,11 @@ SWITCHING = b"\r\n".join([
 ])  # fmt: skip
 
 
+def _producer(transport: FakeTransport) -> Any:
+    """Whom this transport pauses when its buffer is full."""
+    return transport.producer
+
+
 class _Tests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World(Settings())
@@ -67,9 +72,11 @@ class AskingTests(_Tests):
         self.assertIn((b"x-forwarded-proto", b"https"), fields)  # not wss
 
     def test_nothing_else_is_an_upgrade(self) -> None:
-        """It is forwarded as an ordinary request, without Upgrade; a 101 to it is upstream's fault."""
+        """It goes up as an ordinary request, without Upgrade; a 101 to it is upstream's fault."""
         proper = get(b"/ws/client/", *UPGRADE)
-        h2c = get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
+        h2c = get(
+            b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"
+        )
         for request in (
             h2c,
             proper.replace(b"websocket", b"websocket, h2c", 1),
@@ -96,7 +103,8 @@ class AskingTests(_Tests):
 
     def test_an_ordinary_answer_to_h2c(self) -> None:
         client, _ = self.asked(get(b"/", b"Connection: Upgrade", b"Upgrade: h2c"))
-        say(self.world.origins[0], OK.replace(b"\r\n", b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", 1))
+        offer = b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n"
+        say(self.world.origins[0], OK.replace(b"\r\n", offer, 1))
         answer = client.take()
         self.assertTrue(answer.endswith(b"\r\n\r\nhello"))
         self.assertNotIn(b"upgrade", dict(fields_of(answer)))
@@ -157,7 +165,7 @@ class AnswerTests(_Tests):
         self.assertTrue(answer.endswith(b"\r\n\r\nhello"))
 
     def test_early_bytes_of_a_refused_one_are_a_request(self) -> None:
-        client, _ = self.asked(get(b"/ws/client/", *UPGRADE) + get(b"/next"))
+        self.asked(get(b"/ws/client/", *UPGRADE) + get(b"/next"))
         say(self.world.origins[0], b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         self.assertTrue(self.world.origins[0].take().startswith(b"GET /next "))
 
@@ -210,12 +218,12 @@ class RelayTests(_Tests):
 
     def test_each_side_pauses_the_other(self) -> None:
         client, origin = self.open()
-        client.producer.pauseProducing()
+        _producer(client).pauseProducing()
         self.assertEqual((client.paused, origin.paused), (False, True))
-        client.producer.resumeProducing()
-        origin.producer.pauseProducing()
+        _producer(client).resumeProducing()
+        _producer(origin).pauseProducing()
         self.assertEqual((client.paused, origin.paused), (True, False))
-        origin.producer.resumeProducing()
+        _producer(origin).resumeProducing()
         self.assertFalse(client.paused)
         self.assertTrue(client.streaming and origin.streaming)
 
@@ -345,7 +353,7 @@ class SocketTests(SynchronousTestCase):
         self.exchange: Any = Exchange()
         for pair in (self.left, self.right):
             pair.server.bufferSize = 65536
-        self.relay = Relay(self.gateway, self.exchange, self.left.server, self.right.server, b"")
+        Relay(self.gateway, self.exchange, self.left.server, self.right.server, b"")
 
     def turn(self, turns: int = 20) -> None:
         for _ in range(turns):
@@ -363,7 +371,8 @@ class SocketTests(SynchronousTestCase):
         data = bytes(range(256)) * 8192  # 2 MiB: more than the kernel takes at once
         self.left.client.write(data)
         self.right.client.write(data[::-1])
-        self.until(lambda: len(self.left.there.received) == len(self.right.there.received) == len(data))
+        both = (self.left.there, self.right.there)
+        self.until(lambda: all(len(peer.received) == len(data) for peer in both))
         self.assertEqual(self.right.there.received, data)
         self.assertEqual(self.left.there.received, data[::-1])
 
@@ -377,7 +386,7 @@ class SocketTests(SynchronousTestCase):
             self.assertTrue(fast.client.buffered > 4_000_000)
             self.assertTrue(0 < slow.server.buffered <= 2 * 65536 + 65536)
             slow.client.resumeProducing()
-            self.until(lambda: len(slow.there.received) == len(data))
+            self.until(lambda peer=slow.there: len(peer.received) == 8_000_000)
             self.assertEqual(slow.server.buffered, 0)
 
     def test_the_end_comes_after_all_data(self) -> None:

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.endpoints import _SystemdParser
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -202,8 +203,7 @@ def _remove_stale(path: str) -> None:
 def _adopt(address: ListenAddress, listener: Listener, reactor: Any) -> IListeningPort:
     """Listen on the socket that systemd passed by this name (sd_listen_fds(3), LISTEN_FDNAMES)."""
     name = address.name
-    # Of a copy: it removes what it finds, and there are as many calls as sockets.
-    passed = ListenFDs.fromEnvironment(dict(os.environ)).inheritedNamedDescriptors()
+    passed = _passed_by_systemd()
     if name not in passed:
         names = ", ".join(sorted(passed)) or "none"
         raise ListenError(
@@ -224,6 +224,17 @@ def _adopt(address: ListenAddress, listener: Listener, reactor: Any) -> IListeni
     opened.startListening()
     port: IListeningPort = opened
     return port
+
+
+def _passed_by_systemd() -> dict[str, int]:
+    """Descriptors by name.
+
+    Whoever asks Twisted for them takes them out of the environment. Its own endpoints do, when they
+    are imported, which under twistd is before this module: what they found is in their parser.
+    """
+    # Of a copy: there are as many calls as sockets.
+    ours = ListenFDs.fromEnvironment(dict(os.environ))
+    return ours.inheritedNamedDescriptors() or _SystemdParser._sddaemon.inheritedNamedDescriptors()
 
 
 def _explained(address: ListenAddress, reason: Any) -> ListenError:

@@ -36,7 +36,12 @@ HOST = "sso.example.com"
 PATIENCE = 60.0  # seconds
 GLANCE = 0.01  # seconds between two looks at what cannot be waited for
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-COMMAND = (sys.executable, "-c", "import sys; from authproxy.commands import main; sys.exit(main())")
+FOREGROUND = ("--nodaemon", "--pidfile=")
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; from authproxy.commands import main; sys.exit(main())",
+)
 # Of whoever runs the tests; a test that wants one sets it.
 _NOT_INHERITED = (
     "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY",
@@ -46,10 +51,11 @@ _SERVING = r" -> (?:https?://|unix:)"
 _LISTENING = re.compile(r"Listening for (https?) on (\S+)\.$", re.MULTILINE)
 
 Seen = TypeVar("Seen")
+Kept = TypeVar("Kept", bound="Process")
 Table = Mapping[str, Any]
 
 
-def until(look: Callable[[], Seen], what: str) -> Seen:
+def until(look: Callable[[], Seen | None], what: str) -> Seen:
     """What `look` returns, as soon as that is true."""
     end = time.monotonic() + PATIENCE
     while not (seen := look()):
@@ -72,7 +78,9 @@ class Process:
     ) -> None:
         own = Path(tempfile.mkdtemp(prefix="process-", dir=directory))
         self._said = own / "stdout", own / "stderr"
-        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in _NOT_INHERITED
+        }
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         settled = {"HOME": str(directory), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         with self._said[0].open("wb") as stdout, self._said[1].open("wb") as stderr:
@@ -245,18 +253,37 @@ class Stage:
             arguments += ["--certificate", pair["certificate"], "--key", pair["private_key"]]
         return self._keep(Origin(arguments, self.directory)).ready()
 
+    def config(self, document: Table) -> Path:
+        """A configuration file."""
+        return self.file(f"authproxy-{len(self.proxies)}.toml", toml(document))
+
     def proxy(self, document: Table, **options: Any) -> Proxy:
         """authproxy with this configuration, see `configuration`."""
         return self.starting_proxy(document, **options).ready()
 
-    def starting_proxy(self, document: Table, **options: Any) -> Proxy:
-        """As `proxy`, without waiting until it serves."""
-        config = self.file(f"authproxy-{len(self.proxies)}.toml", toml(document))
-        return self.twistd("--config", str(config), **options)
+    def starting_proxy(
+        self,
+        document: Table,
+        *,
+        before: Sequence[str] = (),
+        twistd: Sequence[str] = FOREGROUND,
+        **options: Any,
+    ) -> Proxy:
+        """As `proxy`, without waiting until it serves.
+
+        `before` is a command that runs the command that follows it; `twistd` are twistd's options.
+        """
+        config = self.config(document)
+        return self.run(
+            [*before, *TWISTD, *twistd, "authproxy", "--config", str(config)], **options
+        )
 
     def twistd(self, *arguments: str, **options: Any) -> Proxy:
         """`twistd --nodaemon authproxy` with these arguments."""
-        command = [*TWISTD, "--nodaemon", "--pidfile=", "authproxy", *arguments]
+        return self.run([*TWISTD, *FOREGROUND, "authproxy", *arguments], **options)
+
+    def run(self, command: Sequence[str], **options: Any) -> Proxy:
+        """A command that is a proxy."""
         proxy = self._keep(Proxy(command, self.directory, **options))
         self.proxies.append(proxy)
         return proxy
@@ -293,9 +320,10 @@ class Stage:
     def connect(self, proxy: Proxy, host: str = HOST, **options: Any) -> ssl.SSLSocket:
         """A TLS connection to the proxy's https port."""
         sock = connect(proxy.https, **options)
-        return self.client_tls().wrap_socket(sock, server_hostname=host)
+        # Without suppress_ragged_eofs=False a cut would look like an end.
+        return self.client_tls().wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
 
-    def _keep(self, process: Any) -> Any:
+    def _keep(self, process: Kept) -> Kept:
         self._ending.callback(process.stop)
         return process
 

@@ -274,7 +274,9 @@ class UpstreamDown(EndToEnd):
             self.assertEqual(answer.fields["content-type"], media_type)
             self.assertEqual(answer.fields["cache-control"], "no-store")
             self.assertEqual(answer.fields["strict-transport-security"], "max-age=63072000")
-        self.assertEqual(set(curl(f"{proxy.url}/", *AS_JSON).json), {"error", "status", "request_id"})
+        self.assertEqual(
+            set(curl(f"{proxy.url}/", *AS_JSON).json), {"error", "status", "request_id"}
+        )
         proxy.says(rf"nothing listens at https://{LOOPBACK}:{origin.port}\. Is authentik running")
         stage.origin(HOST, port=origin.port)
         self.assertEqual(curl(f"{proxy.url}/").status, 200)

@@ -78,7 +78,7 @@ class SlowReaders(EndToEnd):
             sock.sendall(switching(read_head(sock)))
             _send_all(sock)
 
-        self._relay(upstream, lambda proxy, sock: self._read_late(proxy, sock))
+        self._relay(upstream, self._read_late)
 
     def test_relay_to_upstream(self) -> None:
         """Of a WebSocket: upstream does not read."""
@@ -140,7 +140,6 @@ class SlowReaders(EndToEnd):
 
     def _not_grown(self, proxy: Process, before: int) -> None:
         grown = proxy.memory("VmHWM") - before
-        print("GROWN", grown/MIB)
         self.assertLess(grown, MOST, f"the proxy's memory has grown by {grown / MIB:.1f} MiB")
 
 

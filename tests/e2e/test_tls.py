@@ -186,10 +186,11 @@ class Upstream(EndToEnd):
     def prepare(cls, stage: Stage) -> None:
         cls.origin = stage.origin(HOST)
 
-    def _proxy(self, verify: str, environ: dict[str, str] | None = None, **site: Any) -> Proxy:
+    def _proxy(self, verify: str, *, ca: Path | None = None, **site: Any) -> Proxy:
         stage = self.own_stage()
         settings = {"upstream_verify": verify} | site
         url = f"https://{LOOPBACK}:{self.origin.port}"
+        environ = {"SSL_CERT_FILE": str(ca)} if ca else {}
         return stage.proxy(stage.configuration(url, settings), environ=environ)
 
     def _status(self, proxy: Proxy) -> int:
@@ -220,12 +221,12 @@ class Upstream(EndToEnd):
 
     def test_system(self) -> None:
         """The machine's CAs, here by SSL_CERT_FILE; SNI is the site's host."""
-        proxy = self._proxy("system", {"SSL_CERT_FILE": str(self.stage.ca)})
+        proxy = self._proxy("system", ca=self.stage.ca)
         self.assertEqual(self._status(proxy), 200)
 
     def test_system_without_this_ca(self) -> None:
         stranger = self.stage.file("stranger.pem", trustme.CA().cert_pem.bytes())
-        proxy = self._proxy("system", {"SSL_CERT_FILE": str(stranger)})
+        proxy = self._proxy("system", ca=stranger)
         self.assertEqual(self._status(proxy), 502)
         self._cures(proxy)
 
@@ -254,11 +255,12 @@ class Upstream(EndToEnd):
         cures = self._cures(wrong)
         self.assertEqual(cures["pin"], self._pin(self._served()))
         name = cures["upstream_server_name"]
-        for settings in (
+        working: list[dict[str, Any]] = [
             {"verify": f"ca:{self.stage.ca}", "upstream_server_name": name},
             {"verify": cures["pin"], "upstream_server_name": WRONG},
             {"verify": "off", "upstream_server_name": WRONG},
-        ):
+        ]
+        for settings in working:
             self.assertEqual(self._status(self._proxy(**settings)), 200, settings)
 
     def _cures(self, proxy: Proxy) -> dict[str, str]:

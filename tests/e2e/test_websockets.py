@@ -1,6 +1,6 @@
 """WebSockets through the proxy, TLS on both sides: the `websockets` client, autobahn, raw octets."""
 
-# mypy: disable-error-code="no-untyped-call"
+# mypy: disable-error-code="no-untyped-call,misc"
 # autobahn says that it is typed; much of it is not.
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 import websockets
@@ -125,7 +125,15 @@ class Conversations(EndToEnd):
     def test_text_and_binary(self) -> None:
         async def echoes(client: Any) -> None:
             await client.recv()
-            for message in ("", "héllo", b"", b"\x00\xff" * 100, "x" * 125, "x" * 126, b"y" * 65536):
+            for message in (
+                "",
+                "héllo",
+                b"",
+                b"\x00\xff" * 100,
+                "x" * 125,
+                "x" * 126,
+                b"y" * 65536,
+            ):
                 await client.send(message)
                 self.assertEqual(await _echo(client), message)
 
@@ -368,10 +376,10 @@ class Autobahn(Staged, TestCase):
         endpoint = wrapClientTLS(
             optionsForClientTLS(HOST, trust), HostnameEndpoint(reactor, LOOPBACK, self.proxy.https)
         )
-        client: Client = await endpoint.connect(factory)
+        client: Any = await endpoint.connect(factory)
         self.addCleanup(self._gone, client)
-        await client.opened
-        return client
+        opened: Client = await client.opened
+        return opened
 
     def _gone(self, client: Client) -> Deferred[Any]:
         if not client.ended.called:
@@ -477,10 +485,8 @@ class Raw(EndToEnd):
         def upstream(sock: socket.socket) -> None:
             head = read_head(sock)
             sock.settimeout(0.2)  # only a proxy that is wrong is caught sooner or later
-            try:
+            with suppress(TimeoutError):
                 seen.append(sock.recv(100))
-            except TimeoutError:
-                pass
             sock.settimeout(PATIENCE)
             agreed.set()
             sock.sendall(switching(head))
@@ -621,10 +627,8 @@ class Raw(EndToEnd):
 
 def switching(head: bytes) -> bytes:
     """The 101 for a handshake."""
-    fields = dict(
-        (name.lower(), value.strip())
-        for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-    )
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    fields = {name.lower(): value.strip() for name, _, value in lines}
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + GUID, usedforsecurity=False).digest()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -99,4 +99,4 @@ def systemd(directory: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"descriptors": descriptors, "systemd": systemd}[sys.argv[1]](*sys.argv[2:])))  # noqa: T201
+    print(json.dumps({"descriptors": descriptors, "systemd": systemd}[sys.argv[1]](*sys.argv[2:])))

@@ -259,7 +259,8 @@ class TLSTests(_Tests):
     def test_upstream_that_hangs_up(self) -> Any:
         number = self.listen()
         self.echoes.protocol = HangUp  # type: ignore[assignment]
-        yield self.assertFailure(self.dial(number, self.tls()), SSL.SysCallError, error.ConnectionLost)
+        dialling = self.dial(number, self.tls())
+        yield self.assertFailure(dialling, SSL.SysCallError, error.ConnectionLost)
 
     @inlineCallbacks
     def test_silent_upstream(self) -> Any:

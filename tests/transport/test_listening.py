@@ -151,7 +151,8 @@ class TCPTests(_Tests):
         self.loop.turn(5)
         port.stopListening()
         self.loop.turn(5)
-        self.assertRaises(ConnectionRefusedError, socket.create_connection, (where.host, where.port))
+        address = (where.host, where.port)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, address)
         client.send(b"hello")
         self.loop.turn(5)
         self.assertEqual(self.loop.opened[0].received, b"hello")
@@ -160,7 +161,7 @@ class TCPTests(_Tests):
         """It costs itself only: its place and its descriptor are free again."""
         port = self.loop.listen(tcp())
 
-        def fail(opening: Opening) -> Opened:
+        def fail(_: Opening) -> Opened:
             raise RuntimeError("a bug")
 
         self.loop.listener.build = fail
@@ -222,7 +223,8 @@ class ErrorTests(_Tests):
         self.assertIn(f"127.0.0.1:{number} is already in use", str(error))
         self.assertIn(f"(pid {os.getpid()})", str(error))
         self.assertIn("[listen]", str(error))
-        self.assertEqual((error.host, error.port, error.no_permission), ("127.0.0.1", number, False))
+        self.assertEqual((error.host, error.port), ("127.0.0.1", number))
+        self.assertFalse(error.no_permission)
 
     def test_in_use_by_somebody_unknown(self) -> None:
         port = self.loop.listen(tcp())
@@ -231,7 +233,7 @@ class ErrorTests(_Tests):
         self.assertIn("is already in use.", str(error))
 
     def test_not_permitted(self) -> None:
-        def refuse(self: object) -> None:
+        def refuse(_: object) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
         self.patch(listening.TCPPort, "createInternetSocket", refuse)

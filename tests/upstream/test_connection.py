@@ -1,4 +1,4 @@
-"""One connection to upstream: what it writes, what it tells its lessee, when it may be used again."""
+"""One connection to upstream: what it writes, what it tells its lessee, when it is free again."""
 
 from __future__ import annotations
 
@@ -145,7 +145,8 @@ class RequestTests(_Tests):
         writes: list[bytes] = []
         self.transport.write = writes.append  # type: ignore[method-assign, assignment]
         self.connection.start(self.lessee, head(b"PUT", 5), b"hello", True)
-        self.connection.start(self.lessee, head(b"PUT", CHUNKED), b"hello", True, [(b"x-sum", b"1")])
+        trailers = [(b"x-sum", b"1")]
+        self.connection.start(self.lessee, head(b"PUT", CHUNKED), b"hello", True, trailers)
         self.assertEqual(len(writes), 2)
         self.assertTrue(writes[0].startswith(b"PUT / HTTP/1.1\r\nhost: "))
         self.assertTrue(writes[0].endswith(b"\r\n\r\nhello"))
@@ -171,14 +172,15 @@ class RequestTests(_Tests):
 
 
 class ResponseTests(_Tests):
-    TABLE = (
+    TABLE: tuple[tuple[bytes, bytes, list[bytes], Fields], ...] = (
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", [b"hello"], []),
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [], []),
         (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", [], []),
         (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", [], []),
         (
             b"GET",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nX: y\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nhe\r\n3\r\nllo\r\n0\r\nX: y\r\n\r\n",
             [b"hello"],
             [(b"x", b"y")],
         ),

@@ -29,7 +29,7 @@ class ExplainTests(SynchronousTestCase):
         long_packet = SSL.Error([("SSL routines", "", "packet length too long")])
         alert = SSL.Error([("SSL routines", "", "tlsv1 unrecognized name")])
         for reason, kind, *words in (
-            (error.ConnectionRefusedError(), ConnectFailed, "nothing listens", "authentik running?"),
+            (error.ConnectionRefusedError(), ConnectFailed, "nothing listens", "Is authentik"),
             (error.DNSLookupError(), ConnectFailed, "does not resolve"),
             (error.TimeoutError(), ConnectFailed, "timeouts.connect", "firewall"),
             (error.UserError(), ConnectFailed, "timeouts.connect"),

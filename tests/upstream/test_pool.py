@@ -223,7 +223,7 @@ class FreshTests(_Tests):
         pool = self.pool()
         connections = self.idle(pool, 4)
         self.advance(PEEK_AFTER + 1)
-        self.transport(connections[-1]).getHandle = lambda: _Dead()  # type: ignore[method-assign]
+        self.transport(connections[-1]).getHandle = _Dead  # type: ignore[method-assign]
         fresh = self.take(pool, fresh=True)
         later = self.take(pool)
         self.assertIs(later.connection, connections[2])
@@ -243,7 +243,7 @@ class _Dead:
 class LimitTests(_Tests):
     def test_connections(self) -> None:
         pool = self.pool(connections=2)
-        first, second = self.served(pool, 2)
+        _, second = self.served(pool, 2)
         waiter = self.take(pool)
         self.assertEqual((self.dials, pool.waiting), ([], 1))
         second.end()
@@ -297,7 +297,7 @@ class LimitTests(_Tests):
         pool = self.pool(connections=1)
         [busy] = self.served(pool)
         first, second = self.take(pool), self.take(pool)
-        busy.end()
+        busy.end()  # first's now
         third = self.take(pool)
         first.end()
         self.assertIsNotNone(second.connection)
@@ -416,7 +416,7 @@ class LivenessTests(_Tests):
             waiter.end()
         alive, dead = (waiter.connection for waiter in waiters)
         assert alive is not None and dead is not None
-        self.transport(dead).getHandle = lambda: _Dead()  # type: ignore[method-assign]
+        self.transport(dead).getHandle = _Dead  # type: ignore[method-assign]
         self.advance(PEEK_AFTER + RESOLUTION)
         self.assertIs(self.take(pool).connection, alive)
         self.assertEqual((self.dials, pool.open), ([], 1))
@@ -426,7 +426,9 @@ class ServerTests(_Tests):
     """Several servers."""
 
     def names(self, waiters: list[Waiter]) -> list[str]:
-        return [waiter.connection.server.upstream.host[-1] for waiter in waiters if waiter.connection]
+        """The last digit of each one's server."""
+        connections = [waiter.connection for waiter in waiters]
+        return [connection.server.upstream.host[-1] for connection in connections if connection]
 
     def test_least_connections(self) -> None:
         pool = self.pool(3)
@@ -538,7 +540,7 @@ class ServerTests(_Tests):
 
     def test_idle_connections_of_a_server_that_failed_are_still_good(self) -> None:
         pool = self.pool()
-        first, second = self.served(pool, 2)
+        _, second = self.served(pool, 2)
         self.take(pool)
         self.refused()
         second.end()
