@@ -281,15 +281,15 @@ class Exchange:
 
     def _may_retry(self, connection: Connection, error: Exception) -> bool:
         """A reused connection that gave no byte: upstream closed it while the request was on its
-        way (RFC 9110 9.2.2). The request must be one that may be repeated, and still be here."""
+        way (RFC 9110 9.2.2). The request must be one that may be repeated, and still be here: no
+        content came yet (there is none, or the client waits for a 100), or all of it is held."""
         return (
             isinstance(error, ConnectionCut)
-            and connection.requests > 1
+            and connection.reused
             and connection.silent
             and self._tries <= self._gateway.retries
             and self.head.method in REPLAYABLE
-            and self._ended
-            and (self.head.length == 0 or self._content is not None)
+            and (self.received == 0 or (self._ended and self._content is not None))
         )
 
     def pause_request(self) -> None:

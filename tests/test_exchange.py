@@ -107,6 +107,33 @@ class RetryTests(_Tests):
             lose(stale)
             self.assertEqual(world.origins[1].take(), sent)
 
+    def test_content_that_the_client_has_not_sent_yet(self) -> None:
+        """It waits for a 100, which nobody sent."""
+        world = self.world()
+        client, stale = self.used(world)
+        say(client, get(b"/", b"Content-Length: 5", b"Expect: 100-continue", method=b"PUT"))
+        sent = stale.take()
+        lose(stale)
+        self.assertEqual(world.origins[1].take(), sent)
+        say(world.origins[1], b"HTTP/1.1 100 Continue\r\n\r\n")
+        say(client, b"hello")
+        self.assertEqual(world.origins[1].take(), b"hello")
+
+    def test_a_connection_that_was_idle_before_its_first_request(self) -> None:
+        """Its waiter left while it was dialled; upstream may have closed it since."""
+        world = self.world()
+        world.dial_by_hand = True
+        gone = world.client()
+        say(gone, get())
+        gone.finish()
+        kept = world.dialled()
+        client = world.client()
+        say(client, get(b"/first"))
+        self.assertNotEqual(kept.take(), b"")
+        lose(kept)
+        self.assertEqual(client.take(), b"")
+        self.assertNotEqual(world.dialled().take(), b"")
+
     def test_content_that_was_streamed_does_not(self) -> None:
         world = self.world(body_collect=4)
         client, stale = self.used(world)

@@ -76,7 +76,9 @@ class Connection(protocol.Protocol):
         gateway = self._gateway
         gateway.connections.add(self)
         gateway.deadlines.add(self)
-        self.deadline = gateway.now() + gateway.timeouts.head
+        # One that was still in its handshake when the drain began must not hold it up.
+        timeouts = gateway.timeouts
+        self.deadline = gateway.now() + (timeouts.linger if gateway.draining else timeouts.head)
         self.transport.bufferSize = gateway.limits.buffer
         self.transport.registerProducer(self, True)
 

@@ -177,7 +177,8 @@ def _have_ipv6() -> bool:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
     except OSError:
         return False
-    return os.path.exists("/proc/net/if_inet6") or not os.path.exists("/proc/net")
+    net = "/proc/self/net"
+    return os.path.exists(f"{net}/if_inet6") or not os.path.exists(net)
 
 
 def _listen_unix(path: str, listener: Any, reactor: Any) -> IListeningPort:

@@ -15,7 +15,8 @@ _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 def describe_holder(port: int) -> str:
     """Who listens on this port, as "nginx (pid 1234)" or "a process of user 33", or ""."""
     inodes: dict[str, str] = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    # "self": where only processes are visible (ProcSubset=pid in the unit), /proc/net is not.
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         inodes.update(_listening(table, port))
     if not inodes:
         return ""

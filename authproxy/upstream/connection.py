@@ -69,7 +69,7 @@ class Connection(protocol.Protocol):
     """A connection in one pool.
 
     `silent` says that not one byte of a response has come since `start`; `requests` counts what it
-    carried, so `requests > 1` is a reused connection. `buffer` bounds, in octets, what of a request
+    carried, `reused` that it was idle before: upstream may have closed it meanwhile. `buffer` bounds, in octets, what of a request
     waits for upstream to read it.
     """
 
@@ -87,6 +87,7 @@ class Connection(protocol.Protocol):
         self.deadline = NEVER
         self.requests = 0
         self.silent = True
+        self.reused = False
         self.opened_at = deadlines.now()
         self.idle_since = self.opened_at
         self._deadlines = deadlines

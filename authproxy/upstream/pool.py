@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
-from ..errors import NoCapacity, UpstreamError
+from ..errors import ConnectFailed, NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
 from .connection import Connection
 
@@ -152,6 +152,7 @@ class Pool:
         else:
             server.leased -= 1
             connection.idle_since = now
+            connection.reused = True
             connection.deadline = now + settings.idle_timeout
             server.idle.append(connection)
         if self._queue:
@@ -282,8 +283,17 @@ class Pool:
         """Whoever waited too long hears it."""
         while self._queue and self._queue[0][1] <= now:
             waiter, *_ = self._queue.popleft()
-            waiter.lease_failed(NoCapacity("no upstream connection was free within pool.wait"))
+            waiter.lease_failed(self._too_long())
         self.deadline = self._queue[0][1] if self._queue else NEVER
+
+    def _too_long(self) -> UpstreamError:
+        dialled = [server.name for server in self.servers if server.dialling]
+        if dialled:
+            return ConnectFailed(
+                f"{' and '.join(dialled)} made no connection within pool.wait. Is a firewall in"
+                " between?"
+            )
+        return NoCapacity("no upstream connection was free within pool.wait")
 
     def close(self) -> None:
         """No more: waiters are told, idle connections closed, dials given up."""

@@ -152,6 +152,15 @@ class PersistenceTests(_Tests):
         self.assertEqual(busy.ended, "lose")
 
 
+    def test_drain_is_not_held_up_by_a_connection_that_says_nothing(self) -> None:
+        """It was in its TLS handshake when the drain began."""
+        world = self.world()
+        world.gateway.draining = True
+        client = world.client()
+        world.advance(3)
+        self.assertEqual(client.ended, "lose")
+
+
 class OldClientTests(_Tests):
     def test_unknown_length_ends_with_the_connection(self) -> None:
         world = self.world()

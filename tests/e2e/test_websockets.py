@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 import websockets
@@ -485,7 +485,7 @@ class Raw(EndToEnd):
         def upstream(sock: socket.socket) -> None:
             head = read_head(sock)
             sock.settimeout(0.2)  # only a proxy that is wrong is caught sooner or later
-            with suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 seen.append(sock.recv(100))
             sock.settimeout(PATIENCE)
             agreed.set()
