@@ -4,7 +4,7 @@ One request at a time; what a client sends ahead is held, bounded, and answered 
 is `_receive`, the bound method that takes the next bytes:
 
     _receive_head  ->  _receive_body  ->  _receive_early  ->  _receive_head ...
-                                      \\->  _receive_discarded (linger)  or  _receive_nothing (closing)
+                                      \\->  _receive_nothing (closing), or a Lingering takes over
 
 Knows framing, persistence and deadlines of the client's side; what a request means is the
 exchange's business.
@@ -23,8 +23,10 @@ from ..exchange import Exchange
 from ..relay import Relay
 from ..wire import bodies, serialise
 from ..wire.errors import ProtocolError
-from ..wire.heads import CHUNKED, UNTIL_CLOSE, Fields, RequestHead, ResponseHead
+from ..wire.heads import Fields, RequestHead, ResponseHead
 from ..wire.requests import parse_request
+from .lingering import Lingering
+from .pace import Pace
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
@@ -62,10 +64,8 @@ class Connection(protocol.Protocol):
         self._begun = False  # some of a head is here
         self._requests = 0
         self._expires = gateway.now() + gateway.timeouts.connection_age
-        self._rate_since = 0.0
-        self._rate_octets = 0
+        self._pace = Pace(gateway.limits)
         self._unsent = 0
-        self._discarded = 0
 
     def __repr__(self) -> str:
         state = self._receive.__name__.removeprefix("_receive_")
@@ -141,8 +141,7 @@ class Connection(protocol.Protocol):
         self._request_ended = False
         self._body = bodies.reader_for(head.length)
         self._receive = self._receive_body
-        self._rate_since = now
-        self._rate_octets = 0
+        self._pace.restart(now)
         self.deadline = now + gateway.timeouts.body_idle
         exchange.begin()
         if self._held and self._exchange is exchange:
@@ -153,7 +152,10 @@ class Connection(protocol.Protocol):
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None
         try:
-            self._watch_rate(len(data))
+            now = self._gateway.now()
+            self._pace.came(len(data), now)
+            if not self._stopped:
+                self.deadline = now + self._gateway.timeouts.body_idle
             content = body.receive(data)
         except ProtocolError as e:
             self._last = True
@@ -169,17 +171,6 @@ class Connection(protocol.Protocol):
             exchange.request_content(content)
         if body.finished and self._exchange is exchange:
             exchange.request_end(body.trailers)
-
-    def _watch_rate(self, octets: int) -> None:
-        gateway = self._gateway
-        limits = gateway.limits
-        now = gateway.now()
-        self._rate_octets += octets
-        elapsed = now - self._rate_since
-        if elapsed > limits.body_rate_after and self._rate_octets < limits.body_rate * elapsed:
-            raise ProtocolError(408, "the request body came too slowly", "limits.body_rate")
-        if not self._stopped:
-            self.deadline = now + gateway.timeouts.body_idle
 
     def _receive_early(self, data: bytes) -> None:
         """The next request, while this one is not answered."""
@@ -287,9 +278,9 @@ class Connection(protocol.Protocol):
     def resume_reading(self) -> None:
         """It takes more again; the client's rate is measured from here."""
         if self._stopped and not self._request_ended:
-            self._rate_since = self._gateway.now()
-            self._rate_octets = 0
-            self.deadline = self._rate_since + self._gateway.timeouts.body_idle
+            now = self._gateway.now()
+            self._pace.restart(now)
+            self.deadline = now + self._gateway.timeouts.body_idle
             self._resume_input()
 
     def _resume_input(self) -> None:
@@ -371,23 +362,11 @@ class Connection(protocol.Protocol):
             self._close()
 
     def _linger(self) -> None:
-        """Close the write side and read on for a moment: a close with unread input would reset
-        the connection, and the client would lose the answer (RFC 9112 9.6)."""
-        gateway = self._gateway
-        self._receive = self._receive_discarded
-        self._held = b""
-        self._body = None
-        self.deadline = gateway.now() + gateway.timeouts.linger
-        self.transport.unregisterProducer()
-        self._blocked = False
+        """More of the request may be on its way."""
+        self._leave()
         if self._stopped:
-            self._resume_input()
-        self.transport.loseWriteConnection()
-
-    def _receive_discarded(self, data: bytes) -> None:
-        self._discarded += len(data)
-        if self._discarded > self._gateway.limits.linger_bytes:
-            self._close()
+            self.transport.resumeProducing()
+        Lingering(self._gateway, self.transport)
 
     def _close(self) -> None:
         self._receive = self._receive_nothing

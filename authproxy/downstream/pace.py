@@ -1,0 +1,33 @@
+"""Owns one question: does a client send its content fast enough to be waited for?"""
+
+from __future__ import annotations
+
+from ..settings import Limits
+from ..wire.errors import ProtocolError
+
+
+class Pace:
+    """The rate of one request's content, from `restart` on.
+
+    limits.body_rate octets a second are asked for, once limits.body_rate_after seconds are over.
+    """
+
+    __slots__ = ("_limits", "_octets", "_since")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._since = 0.0
+        self._octets = 0
+
+    def restart(self, now: float) -> None:
+        """Measure from now on."""
+        self._since = now
+        self._octets = 0
+
+    def came(self, octets: int, now: float) -> None:
+        """Count. Raises ProtocolError 408 when it is too slow."""
+        self._octets += octets
+        elapsed = now - self._since
+        limits = self._limits
+        if elapsed > limits.body_rate_after and self._octets < limits.body_rate * elapsed:
+            raise ProtocolError(408, "the request body came too slowly", "limits.body_rate")
