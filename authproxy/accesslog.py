@@ -3,8 +3,9 @@
 Lines are escaped (no control octet of a client reaches a terminal or a log parser) and the values of
 query parameters that carry secrets are masked. Cookie and Authorization are never written.
 
-A line in memory costs no system call; `flush`, called once a second and whenever 64 KiB have come
-together, writes them all. The file is opened anew when it was moved away (logrotate).
+A request costs an entry in memory; `flush`, called once a second and whenever many have come
+together, makes lines of them and writes them at once. The file is opened anew when it was moved
+away (logrotate).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-BATCH = 65536  # characters
+BATCH = 128  # entries; each may hold two lines of a head
 MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
 REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
@@ -36,6 +37,11 @@ _SECRET = re.compile(
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
 _UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
+# What AccessLog.line takes, after the wall clock's second.
+Entry = tuple[
+    int, str, bytes, bytes, int, bytes, int, int, float, bytes | None, bytes | None, str, str, bytes
+]
+
 log = Logger()
 
 
@@ -48,8 +54,10 @@ class AccessLog:
     def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
         self.lost = 0
         self._path = path
-        self._json = form == "json"
+        self._as_text = self._json if form == "json" else self._combined
+        self._time_format = "%Y-%m-%dT%H:%M:%S%z" if form == "json" else "%d/%b/%Y:%H:%M:%S %z"
         self._clock = clock
+        self._entries: list[Entry] = []
         self._held: list[str] = []
         self._size = 0
         self._descriptor = -1
@@ -57,7 +65,7 @@ class AccessLog:
         self._look_at = 0.0
         self._failing = False
         self._second = -1
-        self._stamp = ""
+        self._second_as_text = ""
         self._escaped: dict[bytes, str] = {}
         if path == "-":
             self._descriptor = os.dup(1)
@@ -83,43 +91,55 @@ class AccessLog:
         """One request. `sent` is octets of content, `duration` seconds, `version` 10, 11 or 20."""
         if not self._path:
             return
-        now = int(self._clock())
-        if now != self._second:
-            self._second = now
-            self._stamp = _stamp(now, self._json)
-        if self._json:
-            text = json.dumps(
-                {
-                    "time": self._stamp,
-                    "address": address,
-                    "method": method.decode("latin-1"),
-                    "target": _masked(target),
-                    "version": version / 10,
-                    "scheme": scheme.decode(),
-                    "host": host.decode("latin-1"),
-                    "status": status,
-                    "sent": sent,
-                    "duration": round(duration, 6),
-                    "referer": None if referer is None else _masked(referer),
-                    "user_agent": None if user_agent is None else user_agent.decode("latin-1"),
-                    "upstream": upstream or None,
-                    "request_id": request_id or None,
-                }
+        self._entries.append(
+            (
+                int(self._clock()), address, method, target, version, host, status, sent, duration,
+                referer, user_agent, upstream, request_id, scheme,
             )
-        else:
-            escaped = self._escaped.get
-            text = (
-                f'{address} - - [{self._stamp}] "{escaped(method) or self._escape(method)}'
-                f' {_masked_text(target)} {_VERSIONS[version]}" {status} {sent}'
-                f' "{_masked_text(referer) if referer else "-"}"'
-                f' "{(escaped(user_agent) or self._escape(user_agent)) if user_agent else "-"}"'
-                f' {escaped(host) or self._escape(host)} {duration:.3f} {upstream or "-"}'
-                f' {request_id or "-"}'
-            )
-        self._held.append(text)
-        self._size += len(text)
-        if self._size >= BATCH and not self._failing:  # then only once a second
+        )  # fmt: skip
+        if len(self._entries) >= BATCH and not self._failing:  # then only once a second
             self.flush()
+
+    def _combined(self, entry: Entry) -> str:
+        (now, address, method, target, version, host, status, sent, duration,
+         referer, user_agent, upstream, request_id, _) = entry  # fmt: skip
+        escaped = self._escaped.get
+        return (
+            f'{address} - - [{self._stamp(now)}] "{escaped(method) or self._escape(method)}'
+            f' {_masked_text(target)} {_VERSIONS[version]}" {status} {sent}'
+            f' "{_masked_text(referer) if referer else "-"}"'
+            f' "{(escaped(user_agent) or self._escape(user_agent)) if user_agent else "-"}"'
+            f" {escaped(host) or self._escape(host)} {duration:.3f} {upstream or '-'}"
+            f" {request_id or '-'}"
+        )
+
+    def _json(self, entry: Entry) -> str:
+        (now, address, method, target, version, host, status, sent, duration,
+         referer, user_agent, upstream, request_id, scheme) = entry  # fmt: skip
+        return json.dumps(
+            {
+                "time": self._stamp(now),
+                "address": address,
+                "method": method.decode("latin-1"),
+                "target": _masked(target),
+                "version": version / 10,
+                "scheme": scheme.decode(),
+                "host": host.decode("latin-1"),
+                "status": status,
+                "sent": sent,
+                "duration": round(duration, 6),
+                "referer": None if referer is None else _masked(referer),
+                "user_agent": None if user_agent is None else user_agent.decode("latin-1"),
+                "upstream": upstream or None,
+                "request_id": request_id or None,
+            }
+        )
+
+    def _stamp(self, seconds: int) -> str:
+        if seconds != self._second:
+            self._second = seconds
+            self._second_as_text = time.strftime(self._time_format, time.localtime(seconds))
+        return self._second_as_text
 
     def _escape(self, value: bytes) -> str:
         """The value as a line has it, remembered: the same few come with every request."""
@@ -134,6 +154,11 @@ class AccessLog:
         """Write what is held. Never raises; what could not be written is held for the next time."""
         if self._path not in ("", "-") and self._clock() >= self._look_at:
             self._reopen_if_moved()
+        if self._entries:
+            lines = list(map(self._as_text, self._entries))
+            self._entries.clear()
+            self._held += lines
+            self._size += sum(map(len, lines))
         if not self._held:
             return
         data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
@@ -196,11 +221,6 @@ class AccessLog:
             self.lost += len(self._held)
             self._held.clear()
             self._size = 0
-
-
-def _stamp(seconds: int, as_json: bool) -> str:
-    local = time.localtime(seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z" if as_json else "%d/%b/%Y:%H:%M:%S %z", local)
 
 
 def _masked(value: bytes) -> str:
