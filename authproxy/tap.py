@@ -73,11 +73,12 @@ class Options(usage.Options):
         for key, message in files.problems(self.settings, environ):
             problems.append(config.named(path or "", key, message, overrides))
         if problems:
-            raise usage.UsageError("\n".join(map(str, problems)))
+            # Not UsageError: a page of options would come before what is wrong with a file.
+            raise SystemExit("\n".join(map(str, problems)))
         try:
             self.identity = Identity(self.settings, environ)
         except CertificateError as e:
-            raise usage.UsageError(str(e)) from None
+            raise SystemExit(str(e)) from None
         parent: Mapping[str, Any] = self.parent or {}
         if self.settings.log.access == "-" and parent and not parent.get("nodaemon"):
             raise usage.UsageError(

@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from twisted.plugin import IPlugin, getPlugins
+
 from .. import config
 from ..certificate_copies import DIRECTORY, copy, runtime_directory
 from ..settings import Settings
@@ -40,6 +42,9 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
                 " use this command in a unit, with RuntimeDirectory= and ExecStartPre=+."
             ]
         )
+    # Root's to write as well: Twisted's list of plugins. Without it every start looks through them
+    # all, and complains that the service may not write the list.
+    list(getPlugins(IPlugin))
     return _report(_copy(settings, runtime))
 
 

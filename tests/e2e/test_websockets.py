@@ -271,7 +271,7 @@ class Servers(WebSocketServerFactory):
         super().__init__()
         self.handshakes: list[Any] = []
         self.pings: list[bytes] = []
-        self.ends: list[int | None] = []
+        self.ends: DeferredQueue[int | None] = DeferredQueue()
         self.setProtocolOptions(
             perMessageCompressionAccept=_deflate_offered, echoCloseCodeReason=True
         )
@@ -304,7 +304,7 @@ class Server(WebSocketServerProtocol):
         super().onPing(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.factory.ends.append(code)
+        self.factory.ends.put(code)
 
 
 class Client(WebSocketClientProtocol):
@@ -439,7 +439,7 @@ class Autobahn(Staged, TestCase):
         client = await self._open()
         client.sendClose(4000, "enough")
         self.assertEqual(await client.ended, (True, 4000, "enough"))
-        self.assertEqual(self.server.ends, [4000])
+        self.assertEqual(await self.server.ends.get(), 4000)
 
 
 # Raw octets: what no library does on purpose.
