@@ -700,7 +700,7 @@ class FramingTests(_Tests):
         world, answer = self.response(get(), OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
         self.assertNotIn(b"connection", dict(fields_of(answer)))
         self.assert_pooled(world)
-        self.assertEqual(world.origins[0].ended, "abort")
+        self.assertEqual(world.origins[0].ended, "lose")
 
 
 class SurplusTests(_Tests):

@@ -278,10 +278,12 @@ class Connection(protocol.Protocol):
             self.transport.resumeProducing()
         # Bytes after the response, or a request that was not read to its end: the next response on
         # this connection could be anything's.
-        if clean and self._keep and self._request_ended and self.transport.buffered == 0:
+        if not clean or not self._request_ended or self.transport.buffered:
+            self.abort()
+        elif self._keep:
             self.server.give_back(self)
         else:
-            self.abort()
+            self.close()
 
     def _switch(self, head: ResponseHead, early: bytes) -> None:
         if self._key is None:

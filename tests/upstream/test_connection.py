@@ -241,16 +241,16 @@ class ResponseTests(_Tests):
         self.assertTrue(self.connection.silent)
 
     def test_what_keeps_it_from_being_used_again(self) -> None:
-        for response in (
-            b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-            b"HTTP/1.0 204 No Content\r\n\r\n",
-            b"HTTP/1.1 204 No Content\r\n\r\nsurplus",
+        for response, ended in (
+            (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "lose"),
+            (b"HTTP/1.0 204 No Content\r\n\r\n", "lose"),
+            (b"HTTP/1.1 204 No Content\r\n\r\nsurplus", "abort"),
         ):
             self.connect()
             self.start()
             self.say(response)
             self.assertEqual(self.lessee.told, [("head", 204), ("end", [])])
-            self.assertEqual(self.transport.ended, "abort")
+            self.assertEqual(self.transport.ended, ended)
             self.assert_gone()
 
     def test_it_is_free_when_the_lessee_hears_of_the_end(self) -> None:
