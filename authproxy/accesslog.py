@@ -1,7 +1,7 @@
 """Owns the access log: one line for each request, written in batches.
 
-Lines are escaped (no control octet of a client reaches a terminal or a log parser) and the values of
-query parameters that carry secrets are masked. Cookie and Authorization are never written.
+Lines are escaped (no control octet of a client reaches a terminal or a log parser) and the values
+of query parameters that carry secrets are masked. Cookie and Authorization are never written.
 
 A request costs an entry in memory; `flush`, called once a second and whenever many have come
 together, makes lines of them and writes them at once. The file is opened anew when it was moved
@@ -23,14 +23,14 @@ MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; th
 REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
 LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
-_SECRET_NAME = (
+_MASKED = (
     "(?:code|state|token|access_token|refresh_token|id_token_hint|samlresponse|samlrequest|password"
     "|client_secret)"
 )
-# A value ends at "&"; but authentik's flows carry a whole request inside next=, percent-encoded, and
+# A value ends at "&"; but authentik's flows carry a whole request inside next=, percent-encoded,
 # perhaps more than once: there it ends at an "&" that is encoded as often as its "=" is.
 _SECRET = re.compile(
-    rf"([?&;]{_SECRET_NAME}=|%(?P<again>(?:25)*)(?:3f|26|3b){_SECRET_NAME}%(?P=again)3d)"
+    rf"([?&;]{_MASKED}=|%(?P<again>(?:25)*)(?:3f|26|3b){_MASKED}%(?P=again)3d)"
     r"(?(again)(?:(?!%(?P=again)26)[^&])*|[^&]*)",
     re.IGNORECASE,
 )
@@ -48,7 +48,7 @@ log = Logger()
 class AccessLog:
     """The lines of all requests.
 
-    `path` is a file, "-" for file descriptor 1, "" for none. `clock` gives the wall clock's seconds.
+    `path` is a file, "-" for file descriptor 1, "" for none. `clock` is the wall clock, in seconds.
     """
 
     def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
@@ -234,5 +234,3 @@ def _masked_text(value: bytes) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     return f"\\x{ord(match[0]):02x}"
-
-

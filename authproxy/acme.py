@@ -1,4 +1,4 @@
-"""Owns ACME HTTP-01 challenges (RFC 8555 8.3): the files that certbot's webroot plugin puts down."""
+"""Owns ACME HTTP-01 challenges (RFC 8555 8.3): the files of certbot's webroot plugin."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _sites(settings: Settings) -> Iterator[tuple[str, str]]:
             if without_hosts:
                 yield (
                     f"site[{number}].hosts",
-                    f"site[{without_hosts}] has no hosts either, and only one can serve all others.",
+                    f"site[{without_hosts}] has no hosts either; only one can serve all others.",
                 )
             without_hosts = without_hosts or number
 

@@ -70,9 +70,27 @@ class Exchange:
     """
 
     __slots__ = (
-        "_collected", "_connection", "_content", "_downstream", "_ended", "_forwarded", "_gateway",
-        "_leasing", "_read_paused", "_responding", "_tries", "_trailers",
-        "client", "head", "received", "request_id", "sent", "site", "started", "status", "upstream",
+        "_collected",
+        "_connection",
+        "_content",
+        "_downstream",
+        "_ended",
+        "_forwarded",
+        "_gateway",
+        "_leasing",
+        "_read_paused",
+        "_responding",
+        "_trailers",
+        "_tries",
+        "client",
+        "head",
+        "received",
+        "request_id",
+        "sent",
+        "site",
+        "started",
+        "status",
+        "upstream",
     )
 
     def __init__(

@@ -118,7 +118,9 @@ class Gateway:
         if plain and self._redirects:
             self._redirect(exchange)
         elif head.target == b"*":
-            exchange.answer(ResponseHead(204, b"No Content", 11, [(b"allow", pages.METHODS)], 0), b"")
+            exchange.answer(
+                ResponseHead(204, b"No Content", 11, [(b"allow", pages.METHODS)], 0), b""
+            )
         elif head.length > self.limits.body_bytes > 0:
             exchange.refuse(ProtocolError(413, "the request is too large", "limits.body_bytes"))
         else:

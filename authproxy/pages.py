@@ -39,7 +39,8 @@ _HTML = """<!doctype html>
 <title>{status} {phrase}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 32rem; padding: 0 1.5rem; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 32rem;
+  padding: 0 1.5rem; }}
 h1 {{ font-size: 1.5rem; margin: 0 0 .5rem; }}
 small {{ opacity: .65; }}
 </style></head>

@@ -124,9 +124,7 @@ class FrontDoor(MultiService):
         listen = self.parts.settings.listen
         port = listen.public_https_port
         if not port:
-            secure = [
-                p for a, p in self.ports if a.kind == "tcp" and p.factory is self.parts.https
-            ]
+            secure = [p for a, p in self.ports if a.kind == "tcp" and p.factory is self.parts.https]
             port = secure[0].getHost().port if secure else 443
         return 0 if port == 443 else port
 

@@ -173,7 +173,7 @@ class Timeouts:
 
 @frozen
 class Limits:
-    """[limits]. 0 is "no limit of ours" for body_bytes and "what the system allows" for connections."""
+    """[limits]. 0 is no limit for body_bytes, and what the system allows for connections."""
 
     head_bytes: Size = 65536
     line_bytes: Size = 32768

@@ -61,8 +61,7 @@ class SiteTable(Generic[S]):
                     self._exact[name] = site
 
     def find(self, host: bytes) -> S | None:
-        """The site of this Host; None: there is none. b"" (HTTP/1.0) is the default or only site's.
-        """
+        """The site of this Host, or None. b"" (HTTP/1.0) belongs to the default or only site."""
         try:
             return self._known[host]
         except KeyError:
@@ -77,9 +76,7 @@ class SiteTable(Generic[S]):
         if not host:
             return self._default or self._only()
         name = normal_host(host)
-        return (
-            self._exact.get(name) or self._wildcard.get(name.partition(".")[2]) or self._default
-        )
+        return self._exact.get(name) or self._wildcard.get(name.partition(".")[2]) or self._default
 
     def _only(self) -> S | None:
         sites = {id(s): s for s in (*self._exact.values(), *self._wildcard.values())}

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.logger import Logger
@@ -45,7 +45,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = "The front door of an authentik server. `authproxy check` tests a configuration."
-    optParameters = [
+    optParameters: ClassVar = [
         ["config", "c", None, f"configuration file (default: {config.DEFAULT_PATH}, if it exists)"],
         ["upstream", "u", None, "authentik's address, e.g. https://10.0.0.5:9443"],
         ["host", None, None, "the host name to serve"],
@@ -83,7 +83,7 @@ class Options(usage.Options):
         if self.settings.log.access == "-" and parent and not parent.get("nodaemon"):
             raise usage.UsageError(
                 'log.access = "-" writes to stdout, which a daemon does not have. Name a file,'
-                ' or run in the foreground (twistd --nodaemon).'
+                " or run in the foreground (twistd --nodaemon)."
             )
 
 
@@ -104,7 +104,9 @@ class Identity:
         for site in settings.sites:
             if site.certificate:
                 pair = load_pair(
-                    site.certificate, site.private_key, readable=partial(readable_copy, environ=environ)
+                    site.certificate,
+                    site.private_key,
+                    readable=partial(readable_copy, environ=environ),
                 )
             else:
                 directory = state_directory(environ)
@@ -122,7 +124,10 @@ class Identity:
 
 
 def build_site(
-    settings: Settings, site: SiteSettings, identity: Identity, deadlines: Deadlines,
+    settings: Settings,
+    site: SiteSettings,
+    identity: Identity,
+    deadlines: Deadlines,
     reactor: TransportReactor,
 ) -> Site:
     """One site at work: its upstream TLS, its pool, its rules."""
@@ -186,7 +191,7 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
 
 def makeService(options: Options) -> IService:
     """What twistd calls."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor  # noqa: PLC0415  (importing installs one)
 
     door = make_service(options.settings, options.identity, reactor)
     twistd: Mapping[str, Any] = options.parent or {}

@@ -1,8 +1,8 @@
 """Owns who the client is: the trusted networks, and what their words are worth.
 
 A peer (the TCP neighbour) outside the trusted networks is the client, whatever it says. What a peer
-inside them says of the client in X-Forwarded-For, -Proto and -Host is believed, as far as it can be.
-RFC 7239 has no part in this: authentik does not read Forwarded.
+inside them says of the client in X-Forwarded-For, -Proto and -Host is believed, as far as it can
+be. RFC 7239 has no part in this: authentik does not read Forwarded.
 
 Pure: no sockets, no clock.
 """
@@ -19,7 +19,7 @@ from .wire.heads import RequestHead
 UNIX_PEER = "unix:"  # a peer on a unix socket has no address; this word stands for it in settings
 MOST_ENTRIES = 64  # of an X-Forwarded-For; a longer one is walked no further
 _REMEMBERED = 4096  # verdicts on addresses; the same few peers ask for every request
-# An IPv4 address with a port, or an IPv6 one in brackets with or without: proxies write all of them.
+# An IPv4 address with a port, an IPv6 one in brackets with or without: proxies write all of them.
 _ENTRY = re.compile(r"(?:([0-9.]{7,15})(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?)")
 
 

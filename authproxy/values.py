@@ -77,7 +77,7 @@ def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
         if not isinstance(table, dict) or key not in table or field.name in _NOT_IN_FILES:
             continue
         value = table[key]
-        if field.type is not None and attrs.has(field.type) and isinstance(value, dict):
+        if shape is Settings and _is_table(field.type) and isinstance(value, dict):
             right[field.name] = _understood(made, field.type, value)
         elif key == "site" and isinstance(value, list):
             right[field.name] = tuple(_understood(made, SiteSettings, site) for site in value)
@@ -207,7 +207,7 @@ def workers(value: Any) -> int | str:
 
 
 def path(value: Any) -> str:
-    """"" or an absolute path."""
+    """An absolute path, or "" for none."""
     given = text(value)
     if given and not given.startswith("/"):
         raise ValueError(f"must be an absolute path, not {_shown(value)}.")
@@ -248,7 +248,7 @@ def host(value: Any) -> str:
 
 
 def server_name(value: Any) -> str:
-    """"" or one host name or address, for SNI and verification."""
+    """One host name or address, for SNI and verification, or "" for the default."""
     if value == "":
         return ""
     given = host(value)

@@ -31,7 +31,9 @@ http {{
   client_body_temp_path {dir}/{name}-b; proxy_temp_path {dir}/{name}-p;
   fastcgi_temp_path {dir}/{name}-f; uwsgi_temp_path {dir}/{name}-u; scgi_temp_path {dir}/{name}-s;
 """
-ORIGIN = NGINX_COMMON + """
+ORIGIN = (
+    NGINX_COMMON
+    + """
   access_log off; keepalive_requests 1000000000; keepalive_timeout 300s;
   server {{
     listen 127.0.0.1:{port} {ssl}; {certificate}
@@ -39,7 +41,10 @@ ORIGIN = NGINX_COMMON + """
   }}
 }}
 """
-PROXY = NGINX_COMMON + """
+)
+PROXY = (
+    NGINX_COMMON
+    + """
   access_log {dir}/{name}.log; keepalive_requests 1000000000;
   map $http_upgrade $connection_upgrade_keepalive {{ default upgrade; '' ''; }}
   upstream authentik {{ server 127.0.0.1:{origin}; keepalive 32; keepalive_requests 1000000000; }}
@@ -57,6 +62,7 @@ PROXY = NGINX_COMMON + """
   }}
 }}
 """
+)
 AUTHPROXY = """
 [listen]
 {listen}
@@ -102,10 +108,28 @@ class Bench:
         self.scheme = "http" if plain else "https"
         self.processes: list[subprocess.Popen[bytes]] = []
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-nodes", "-keyout", f"{directory}/key.pem", "-out", f"{directory}/cert.pem",
-             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-            check=True, capture_output=True,
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                f"{directory}/key.pem",
+                "-out",
+                f"{directory}/cert.pem",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ],
+            check=True,
+            capture_output=True,
         )
         self.origin = self.nginx("origin", ORIGIN, body="x" * 100, core=1)[1]
 
@@ -117,7 +141,8 @@ class Bench:
     def start(self, command: list[str], core: int, port: int) -> int:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *command],
-            stdout=subprocess.DEVNULL, stderr=open(f"{self.dir}/stderr", "ab"),
+            stdout=subprocess.DEVNULL,
+            stderr=open(f"{self.dir}/stderr", "ab"),
         )
         self.processes.append(process)
         wait_for(port)
@@ -126,13 +151,22 @@ class Bench:
     def nginx(self, name: str, template: str, core: int, **more: object) -> tuple[int, int]:
         port = free_port()
         certificate = (
-            "" if self.plain
+            ""
+            if self.plain
             else f"ssl_certificate {self.dir}/cert.pem; ssl_certificate_key {self.dir}/key.pem;"
         )
-        path = self.write(f"{name}.conf", template.format(
-            dir=self.dir, name=name, port=port, ssl="" if self.plain else "ssl",
-            certificate=certificate, scheme=self.scheme, **more,
-        ))
+        path = self.write(
+            f"{name}.conf",
+            template.format(
+                dir=self.dir,
+                name=name,
+                port=port,
+                ssl="" if self.plain else "ssl",
+                certificate=certificate,
+                scheme=self.scheme,
+                **more,
+            ),
+        )
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
         return self.start([nginx, "-c", path, "-p", self.dir], core, port), port
 
@@ -141,22 +175,47 @@ class Bench:
         where = f'["127.0.0.1:{port}"]'
         listen = f"http = {where}\nhttps = []" if self.plain else f"http = []\nhttps = {where}"
         certificate = (
-            "" if self.plain
+            ""
+            if self.plain
             else f'certificate = "{self.dir}/cert.pem"\nprivate_key = "{self.dir}/key.pem"'
         )
-        path = self.write("authproxy.toml", AUTHPROXY.format(
-            dir=self.dir, listen=listen, scheme=self.scheme, origin=self.origin,
-            certificate=certificate,
-        ))
+        path = self.write(
+            "authproxy.toml",
+            AUTHPROXY.format(
+                dir=self.dir,
+                listen=listen,
+                scheme=self.scheme,
+                origin=self.origin,
+                certificate=certificate,
+            ),
+        )
         twistd = os.path.join(os.path.dirname(sys.executable), "twistd")
-        command = [sys.executable, twistd, "--nodaemon", "--pidfile=", "authproxy", "--config", path]
+        command = [
+            sys.executable,
+            twistd,
+            "--nodaemon",
+            "--pidfile=",
+            "authproxy",
+            "--config",
+            path,
+        ]
         return self.start(command, 0, port), port
 
     def load(self, port: int, connections: int, seconds: float) -> int:
         out = subprocess.run(
-            ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
-             f"{self.scheme}://127.0.0.1:{port}/"],
-            check=True, capture_output=True, text=True,
+            [
+                "taskset",
+                "-c",
+                "1",
+                "wrk",
+                "-t1",
+                f"-c{connections}",
+                f"-d{seconds}s",
+                f"{self.scheme}://127.0.0.1:{port}/",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
         bad = re.search(r"Non-2xx.*|Socket errors.*", out)
         if bad:
@@ -201,15 +260,16 @@ def main() -> None:
                 for name in figures:
                     pid, port = (
                         bench.nginx("proxy", PROXY, core=0, origin=bench.origin)
-                        if name == "nginx" else bench.authproxy()
+                        if name == "nginx"
+                        else bench.authproxy()
                     )
-                    figures[name].append(
-                        bench.measure(pid, port, args.connections, args.seconds)
-                    )
+                    figures[name].append(bench.measure(pid, port, args.connections, args.seconds))
                     bench.stop(pid)
-                print(f"round {round_ + 1}: " + ", ".join(
-                    f"{name} {values[-1]:.1f} us" for name, values in figures.items()
-                ), flush=True)
+                print(
+                    f"round {round_ + 1}: "
+                    + ", ".join(f"{name} {values[-1]:.1f} us" for name, values in figures.items()),
+                    flush=True,
+                )
         finally:
             for process in bench.processes:
                 bench.stop(process.pid)

@@ -148,9 +148,7 @@ class HostileDirectoryTests(Case):
         (self.directory / "stale").symlink_to(victim)
         self.assertEqual(self.copy(symlinked, hardlinked), [])
         self.assertEqual(victim.read_bytes(), b"precious")
-        self.assertEqual(
-            self.contents(), {copy_name(symlinked): b"S", copy_name(hardlinked): b"H"}
-        )
+        self.assertEqual(self.contents(), {copy_name(symlinked): b"S", copy_name(hardlinked): b"H"})
         self.assertFalse((self.directory / copy_name(symlinked)).is_symlink())
 
     def test_copy_is_a_directory(self) -> None:

@@ -60,9 +60,7 @@ class LoadPairTests(SynchronousTestCase):
         self.assertEqual(pair.certificate, leaf.certificate)
         self.assertEqual(pair.chain, (middle.certificate,))
         server_context(pair)
-        words = self.error(
-            chain_pem(middle.certificate, leaf.certificate), key_pem(leaf.key)
-        )
+        words = self.error(chain_pem(middle.certificate, leaf.certificate), key_pem(leaf.key))
         self.assertIn("wrong order", words)
 
     def test_key_and_certificate_in_one_file(self) -> None:

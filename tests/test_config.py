@@ -10,7 +10,7 @@ import tomllib
 from typing import Any
 
 import attrs
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,7 +21,13 @@ from authproxy.settings import Settings, SiteSettings, Verify
 
 EXAMPLE = pathlib.Path(authproxy.__file__).parent.parent / "etc" / "authproxy.toml"
 SECTIONS = ("listen", "trust", "log", "tls", "timeouts", "limits", "pool")
-SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
+SETTINGS = settings(
+    derandomize=True,
+    database=None,
+    max_examples=200,
+    deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+)
 
 
 def problems(text: str, **overrides: str) -> list[str]:
@@ -548,6 +554,20 @@ def toml(value: Any) -> str:
 
 
 class AnyDocumentTests(SynchronousTestCase):
+    def test_every_setting_with_every_type(self) -> None:
+        """A wrong one is a problem in its section, and never an exception."""
+        everything = (True, 5, 1.5, float("nan"), "", "x", [], [[]], [5], [{}], {}, {"x": 1})
+        moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+        wrong = (*everything, moment, moment.date(), moment.time())
+        for section in (*SECTIONS, "site"):
+            shape = SiteSettings if section == "site" else type(getattr(Settings(), section))
+            for key in values.keys_of(shape):
+                for value in wrong:
+                    table = toml({key: value})
+                    text = f"site = [{table}]" if section == "site" else f"{section} = {table}"
+                    for line in problems(text):
+                        self.assertTrue(line.startswith(f"f.toml: {section}"), (text, line))
+
     @SETTINGS
     @given(DOCUMENTS, OPTIONS)
     def test_never_a_traceback(self, document: dict[str, Any], options: dict[str, str]) -> None:

@@ -76,8 +76,14 @@ class RetryTests(_Tests):
 
     def test_methods(self) -> None:
         for method, again in (
-            (b"GET", True), (b"HEAD", True), (b"OPTIONS", True), (b"PUT", True), (b"DELETE", True),
-            (b"POST", False), (b"PATCH", False), (b"QUERY", False),
+            (b"GET", True),
+            (b"HEAD", True),
+            (b"OPTIONS", True),
+            (b"PUT", True),
+            (b"DELETE", True),
+            (b"POST", False),
+            (b"PATCH", False),
+            (b"QUERY", False),
         ):
             world = self.world()
             client, stale = self.used(world)

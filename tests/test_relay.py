@@ -75,7 +75,10 @@ class AskingTests(_Tests):
         """It goes up as an ordinary request, without Upgrade; a 101 to it is upstream's fault."""
         proper = get(b"/ws/client/", *UPGRADE)
         h2c = get(
-            b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"
+            b"/",
+            b"Connection: Upgrade, HTTP2-Settings",
+            b"Upgrade: h2c",
+            b"HTTP2-Settings: AAMAAABk",
         )
         for request in (
             h2c,

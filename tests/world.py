@@ -115,8 +115,9 @@ def say(transport: FakeTransport, data: bytes) -> None:
 
 def get(path: bytes = b"/", *fields: bytes, method: bytes = b"GET") -> bytes:
     """A request head."""
-    return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: sso.example.com", *fields,
-                         b"", b""])
+    return b"\r\n".join(
+        [method + b" " + path + b" HTTP/1.1", b"Host: sso.example.com", *fields, b"", b""]
+    )
 
 
 def fields_of(head: bytes) -> list[tuple[bytes, bytes]]:

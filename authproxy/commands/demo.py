@@ -123,10 +123,12 @@ The page shows the scheme, host, client address and fields that authentik would 
 WebSocket. In another terminal:
 
     curl -k {secure}/ -H 'Accept: application/json'
-    curl -k {secure}/ -H 'Accept: application/json' -H 'X-Forwarded-For: 192.0.2.66'   # forged: gone
+    # a forged address is gone:
+    curl -k {secure}/ -H 'Accept: application/json' -H 'X-Forwarded-For: 192.0.2.66'
     curl -i '{plain}/if/user/?next=%2F'                 # 301 to https
     curl -ki {secure}/-/health/ready/
-    curl -ki {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc   # refused: 400
+    # ambiguous framing is refused:
+    curl -ki {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc
 
 Below, every request writes an access line. Ctrl-C stops both.
 """

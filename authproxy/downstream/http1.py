@@ -1,10 +1,10 @@
-"""Owns one HTTP/1.x connection from a client (RFC 9112): reads requests, writes responses.
+r"""Owns one HTTP/1.x connection from a client (RFC 9112): reads requests, writes responses.
 
 One request at a time; what a client sends ahead is held, bounded, and answered in order. The state
 is `_receive`, the bound method that takes the next bytes:
 
     _receive_head  ->  _receive_body  ->  _receive_early  ->  _receive_head ...
-                                      \\->  _receive_nothing (closing), or a Lingering takes over
+                                      \->  _receive_nothing (closing), or a Lingering takes over
 
 Knows framing, persistence and deadlines of the client's side; what a request means is the
 exchange's business.
@@ -150,7 +150,8 @@ class Connection(protocol.Protocol):
 
     def _receive_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
-        assert body is not None and exchange is not None
+        assert body is not None
+        assert exchange is not None
         try:
             now = self._gateway.now()
             self._pace.came(len(data), now)
@@ -183,9 +184,7 @@ class Connection(protocol.Protocol):
         """What came is no request: say so and close."""
         gateway = self._gateway
         request_id = pages.new_request_id()
-        head, content = pages.answer(
-            error.status, None, request_id=request_id, detail=error.reason
-        )
+        head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
         gateway.refused_head(self._peer, error, request_id)
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
@@ -335,7 +334,9 @@ class Connection(protocol.Protocol):
             assert self._exchange is not None
             self._last = True
             self.deadline = NEVER
-            self._exchange.refuse(ProtocolError(408, "the request body stopped", "timeouts.body_idle"))
+            self._exchange.refuse(
+                ProtocolError(408, "the request body stopped", "timeouts.body_idle")
+            )
         elif self._receive == self._receive_head and self._begun:
             self._refuse(ProtocolError(408, "the request head was not complete in time"))
         else:

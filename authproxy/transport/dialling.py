@@ -1,7 +1,7 @@
 """Owns connecting to an upstream server: name resolution, the race of addresses, TLS, deadlines.
 
-HostnameEndpoint does the dialling (a fresh resolution every time, happy eyeballs). It gets a view of
-the reactor whose connectTCP builds our transports and whose descriptors go to our dispatcher.
+HostnameEndpoint does the dialling (a fresh resolution every time, happy eyeballs). It gets a view
+of the reactor whose connectTCP builds our transports and whose descriptors go to our dispatcher.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class _UNIXConnector(unix.Connector):
 
 
 # What endpoints and transports ask for of these; the rest of them nobody calls.
-@implementer(
-    IReactorTCP, IReactorUNIX, IReactorTime, IReactorPluggableNameResolver, IReactorFDSet
-)
+@implementer(IReactorTCP, IReactorUNIX, IReactorTime, IReactorPluggableNameResolver, IReactorFDSet)
 class TransportReactor:  # type: ignore[misc]
     """The reactor as our transports see it: their descriptors go to `descriptors`.
 
@@ -117,7 +115,8 @@ class _Landing(protocol.Protocol):
         self.transport.start_tls(tls.connection(self.transport.socket), self)
 
     def handshake_completed(self) -> None:
-        assert self._tls is not None and self.transport.tls is not None
+        assert self._tls is not None
+        assert self.transport.tls is not None
         self._stop_clock()
         try:
             self._tls.verify(self.transport.tls)

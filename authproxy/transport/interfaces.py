@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 
 class Descriptor(Protocol):
-    """What a dispatcher delivers events to: Twisted's IReadWriteDescriptor, as our transports are."""
+    """What a dispatcher delivers events to: Twisted's IReadWriteDescriptor."""
 
     def fileno(self) -> int:
         """The descriptor, or -1 once it is closed."""

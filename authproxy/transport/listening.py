@@ -84,9 +84,7 @@ class _Accepting(_Base):
                 skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             protocol = self.factory.buildProtocol(self._buildAddr(address))
             self.sessionno += 1
-            transport = self.transport(
-                skt, protocol, address, self, self.sessionno, self.reactor
-            )
+            transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
             protocol.makeConnection(transport)
         except Exception:
             log.failure("A connection that was accepted could not be opened")
@@ -166,7 +164,7 @@ def listen(address: ListenAddress, listener: Listener, reactor: Any) -> IListeni
 def _listen_tcp(host: str, port: int, listener: Any, reactor: Any) -> IListeningPort:
     if host == "::" and not _have_ipv6():
         log.warn("This kernel has no IPv6: listening on 0.0.0.0:{port} instead.", port=port)
-        host = "0.0.0.0"
+        host = "0.0.0.0"  # noqa: S104  (what [::] means here)
     opened = TCPPort(port, listener, BACKLOG, host, reactor)
     opened.startListening()
     return opened

@@ -1,12 +1,13 @@
 """Owns the first moments of an accepted connection, before there is HTTP on it.
 
-Accepted -> (PROXY header) -> (TLS handshake) -> the HTTP connection that `Listener.build` makes. Each
-arrow has a deadline. What goes wrong here is counted by reason and never reaches HTTP.
+Accepted -> (PROXY header) -> (TLS handshake) -> the HTTP connection that `Listener.build` makes.
+Each arrow has a deadline. What goes wrong here is counted by reason and never reaches HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Protocol
@@ -143,14 +144,12 @@ class Opening(protocol.Protocol):
         plain = "http request" in words or "HTTP request" in words
         self._listener.failed("plain HTTP on the TLS port" if plain else "TLS handshake")
         if plain:
-            try:
+            with suppress(OSError):
                 self.transport.socket.send(
                     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n"
                     b"date: %b\r\ncontent-length: %d\r\n\r\n%b"
                     % (formatdate(usegmt=True).encode(), len(PLAIN_ON_TLS), PLAIN_ON_TLS)
                 )
-            except OSError:
-                pass
 
     def _opened(self) -> None:
         self._listener.deadlines.discard(self)

@@ -1,15 +1,15 @@
 """Owns the bytes of one socket: eager writes, and TLS on the socket itself.
 
-`Stream` is one behaviour over the two stock families of transports (tcp.* and unix.*), the one place
-where a mixin is right. It changes three things of a Twisted transport and keeps its interface:
+`Stream` is one behaviour over the two stock families of transports (tcp.* and unix.*), the one
+place where a mixin is right. It changes three things of a Twisted transport and keeps its interface:
 
 - `write` sends at once when nothing is buffered (or at the end of the batch of events that is being
   delivered, see dispatch.py), and falls back to Twisted's buffer for what the kernel did not take.
   That saves two epoll_ctl calls and one reactor turn a write.
 - `start_tls` drives an OpenSSL connection bound to the socket, instead of TLSMemoryBIOProtocol: no
   copies through memory BIOs, no exception per read, no delayed call per write.
-- `peek_header` reads a prefix (the PROXY protocol's) off the socket and not a byte more, so that TLS
-  can start right after it.
+- `peek_header` reads a prefix (the PROXY protocol's) off the socket and not a byte more, so that
+  TLS can start right after it.
 
 Which of these a stream does is its state: the bound method that `doRead` is.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -176,7 +177,8 @@ class Stream(_Base):
             self.startWriting()  # the ClientHello goes out on the next turn, from doWrite
 
     def _handshake(self) -> Any:
-        assert self.tls is not None and self._owner is not None
+        assert self.tls is not None
+        assert self._owner is not None
         owner = self._owner
         try:
             self.tls.do_handshake()
@@ -282,10 +284,8 @@ class Stream(_Base):
 
     def _send_close_notify(self) -> None:
         if self.tls is not None and self._owner is None:
-            try:
+            with suppress(SSL.Error):  # the peer is gone, or takes no more: it sees the FIN
                 self.tls.shutdown()
-            except SSL.Error:
-                pass  # the peer is gone, or takes no more: it sees the end of the socket
 
     def connectionLost(self, reason: Failure) -> None:
         """As Twisted's; the state's bound methods go, so that no reference cycle stays."""

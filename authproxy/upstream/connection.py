@@ -68,9 +68,9 @@ class Lessee(Protocol):
 class Connection(protocol.Protocol):
     """A connection in one pool.
 
-    `silent` says that not one byte of a response has come since `start`; `requests` counts what it
-    carried, `reused` that it was idle before: upstream may have closed it meanwhile. `buffer` bounds, in octets, what of a request
-    waits for upstream to read it.
+    `silent` says that not one byte of a response has come since `start`, `reused` that it was idle
+    before: upstream may have closed it meanwhile. `requests` counts what it carried. `buffer`
+    bounds, in octets, what of a request waits for upstream to read it.
     """
 
     transport: Stream
@@ -255,7 +255,8 @@ class Connection(protocol.Protocol):
 
     def _receive_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
-        assert body is not None and exchange is not None
+        assert body is not None
+        assert exchange is not None
         if not self._paused:
             self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
         content = body.receive(data)
@@ -344,7 +345,9 @@ class Connection(protocol.Protocol):
             return
         try:
             if self._body is None or not reason.check(ConnectionDone):
-                raise ConnectionCut("upstream closed the connection before its response was complete")
+                raise ConnectionCut(
+                    "upstream closed the connection before its response was complete"
+                )
             self._body.end_of_input()
         except (UpstreamError, ProtocolError) as e:
             exchange.upstream_failed(e)

@@ -83,7 +83,9 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
     if isinstance(reason, (CancelledError, error.ConnectingCancelledError)):
         return ConnectFailed("the proxy is stopping")
     if isinstance(reason, (error.TimeoutError, error.UserError)):
-        return ConnectFailed(f"{name} does not answer (timeouts.connect). Is a firewall in between?")
+        return ConnectFailed(
+            f"{name} does not answer (timeouts.connect). Is a firewall in between?"
+        )
     return ConnectFailed(f"cannot connect to {name}: {reason}")
 
 

@@ -47,8 +47,17 @@ class Waiter(Protocol):
 class Server:
     """One upstream server of a pool: its idle connections, its counts, its backoff."""
 
-    __slots__ = ("_pool", "connections", "dialling", "failed_until", "failures", "idle", "leased",
-                 "name", "upstream")
+    __slots__ = (
+        "_pool",
+        "connections",
+        "dialling",
+        "failed_until",
+        "failures",
+        "idle",
+        "leased",
+        "name",
+        "upstream",
+    )
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
         self._pool = pool

@@ -65,13 +65,11 @@ def parse_request(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | 
     expects_continue = b"expect" in named and _expects_continue(named[b"expect"], version, length)
     keep_alive = framing.keeps_alive(named.get(b"connection"), version)
     upgrade = b"upgrade" in named and asks_for_websocket(method, version, length, named)
-    return (
-        RequestHead(
-            method, target, version, fields, host, length, expects_continue, keep_alive, upgrade,
-            0, named,
-        ),  # fmt: skip
-        end + 4,
-    )
+    head = RequestHead(
+        method, target, version, fields, host, length, expects_continue, keep_alive, upgrade,
+        0, named,
+    )  # fmt: skip
+    return head, end + 4
 
 
 def _refuse_early(data: bytes, start: int, limits: HeadLimits) -> None:

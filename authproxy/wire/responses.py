@@ -39,7 +39,7 @@ def parse_response(
     named = framing.by_name(fields, 502)
     length = framing.content_length(named, version, 502)
     keep_alive = framing.keeps_alive(named.get(b"connection"), version)
-    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+    if status < 200 or status in (204, 304) or method == b"HEAD":
         length = 0
     elif length is None:
         length = UNTIL_CLOSE

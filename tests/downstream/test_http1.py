@@ -137,7 +137,9 @@ class PersistenceTests(_Tests):
             say(client, get())
             say(world.origins[-1], OK)
         self.assertEqual(client.ended, "lose")
-        self.assertIn((b"connection", b"close"), fields_of(client.take().rpartition(b"hello" + b"HTTP")[2]))
+        self.assertIn(
+            (b"connection", b"close"), fields_of(client.take().rpartition(b"hello" + b"HTTP")[2])
+        )
 
     def test_drain(self) -> None:
         world = self.world()
@@ -150,7 +152,6 @@ class PersistenceTests(_Tests):
         say(world.origins[0], OK)
         self.assertIn((b"connection", b"close"), fields_of(busy.take()))
         self.assertEqual(busy.ended, "lose")
-
 
     def test_drain_is_not_held_up_by_a_connection_that_says_nothing(self) -> None:
         """It was in its TLS handshake when the drain began."""
@@ -166,7 +167,10 @@ class OldClientTests(_Tests):
         world = self.world()
         client = world.client()
         say(client, get(b"/", b"Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"))
-        say(world.origins[0], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        say(
+            world.origins[0],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        )
         answer = client.take()
         self.assertNotIn(b"transfer-encoding", dict(fields_of(answer)))
         self.assertTrue(answer.endswith(b"\r\n\r\nhello"))

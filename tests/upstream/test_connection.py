@@ -112,7 +112,11 @@ class _Tests(SynchronousTestCase):
         self.lessee = Lessee()
         self.server = FakeServer()
         self.connection = Connection(
-            self.server, self.deadlines, Timeouts(), LIMITS, 1234  # type: ignore[arg-type]
+            self.server,
+            self.deadlines,
+            Timeouts(),
+            LIMITS,
+            1234,  # type: ignore[arg-type]
         )
         self.transport: FakeTransport = connect(self.connection)
 
@@ -276,8 +280,10 @@ class ResponseTests(_Tests):
             ("response_content", b""),
         )
         for name, before in responses:
-            for framing in (b"Content-Length: 50\r\n\r\nhello",
-                            b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"):
+            for framing in (
+                b"Content-Length: 50\r\n\r\nhello",
+                b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            ):
                 self.connect()
                 setattr(self.lessee, name, lambda _: self.connection.abort())
                 self.start()

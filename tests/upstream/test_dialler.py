@@ -50,8 +50,14 @@ class ExplainTests(SynchronousTestCase):
                 self.assertIn(word, str(explained))
 
     def test_which_upstream(self) -> None:
-        for reason in (error.ConnectionRefusedError(), error.DNSLookupError(), error.TimeoutError(),
-                       OSError(), DialTimeout(), SSL.Error([])):
+        for reason in (
+            error.ConnectionRefusedError(),
+            error.DNSLookupError(),
+            error.TimeoutError(),
+            OSError(),
+            DialTimeout(),
+            SSL.Error([]),
+        ):
             self.assertIn(NAME, str(explain(reason, NAME)))
 
     def test_verification_keeps_its_cures_and_is_a_502(self) -> None:

@@ -325,7 +325,9 @@ class LimitTests(_Tests):
         pool = self.pool()
         waiter = self.take(pool)
         self.advance(6)
-        self.assertIsInstance(waiter.error, ConnectFailed)  # not "no capacity": that has other cures
+        self.assertIsInstance(
+            waiter.error, ConnectFailed
+        )  # not "no capacity": that has other cures
         kept = self.dialled()
         self.assert_idle(pool, kept)
 
