@@ -24,8 +24,8 @@ REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ..
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
 LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
 _MASKED = (
-    "(?:code|state|token|access_token|refresh_token|id_token_hint|samlresponse|samlrequest|password"
-    "|client_secret)"
+    "(?:code|state|token|access_token|refresh_token|id_token|id_token_hint|flow_token|itoken"
+    "|samlresponse|samlrequest|password|client_secret)"
 )
 # A value ends at "&"; but authentik's flows carry a whole request inside next=, percent-encoded,
 # perhaps more than once: there it ends at an "&" that is encoded as often as its "=" is.

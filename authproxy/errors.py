@@ -44,6 +44,19 @@ class TimedOut(UpstreamError):
     status = 504
 
 
+# The parsers name the limits of clients' heads; upstream's have settings of their own.
+_UPSTREAM_LIMITS = {
+    "limits.head_bytes": "limits.upstream_head_bytes",
+    "limits.line_bytes": "limits.upstream_head_bytes",
+    "limits.fields": "limits.upstream_fields",
+}
+
+
+def from_upstream(error: ProtocolError) -> ProtocolError:
+    """A parser's error about what upstream sent: 502, whatever it would mean from a client."""
+    return ProtocolError(502, error.reason, _UPSTREAM_LIMITS.get(error.limit, error.limit))
+
+
 def status_of(error: Exception) -> tuple[int, int]:
     """(status, seconds of Retry-After or 0) of the answer that an error becomes."""
     if isinstance(error, UpstreamError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import forwarding
-from .errors import ConnectionCut, UpstreamError, status_of
+from .errors import ConnectionCut, UpstreamError, from_upstream, status_of
 from .wire.errors import ProtocolError
 from .wire.heads import Fields, RequestHead, ResponseHead
 
@@ -335,9 +335,9 @@ class Exchange:
         self._downstream.send_whole(head, content)
 
     def _fault(self, error: UpstreamError | ProtocolError) -> None:
-        status, retry_after = status_of(error)
         if isinstance(error, ProtocolError):
-            status = 502  # whatever it would mean from a client, it came from upstream
+            error = from_upstream(error)
+        status, retry_after = status_of(error)
         self._gateway.upstream_fault(self, error, status)
         self._answer_or_abort(status, retry_after, "")
 

@@ -1,6 +1,7 @@
 """Owns what of a head reaches the other side: where fields are removed, set and replaced.
 
-Every path uses these functions: plain requests, upgrades, trailers, 1xx. What is sent to authentik about the client is set after everything that a client could have written is gone.
+Every path uses these functions: plain requests, upgrades, trailers, 1xx. What is sent to authentik
+about the client is set after everything that a client could have written is gone.
 
 Pure: heads in, new heads out. RFC 9110 7.6 (hop-by-hop, Via), RFC 6455 4 (upgrades).
 """

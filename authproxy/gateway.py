@@ -95,6 +95,10 @@ class Gateway:
         self._access = access
         self._sites = SiteTable(sites)
         self._redirects = settings.listen.plain_http == "redirect"
+        # Where no site is known (a 421, what is no request): only if every site has it. A browser
+        # that got this far without a warning asked for a name of our certificates.
+        values = [site.hsts or b"" for site in sites]
+        self._hsts_elsewhere = values[0] if values and all(values) else b""
         self._hsts_applies: dict[bytes, bool] = {}
         self._faults: dict[str, tuple[float, int]] = {}
 
@@ -159,15 +163,18 @@ class Gateway:
         if exchange.client.scheme != b"https":
             return b""  # RFC 6797 7.2
         site = exchange.site
-        if site is None:
-            return None
+        value = self._hsts_elsewhere if site is None else site.hsts
         host = exchange.client.host
         applies = self._hsts_applies.get(host)
         if applies is None:
             if len(self._hsts_applies) >= REMEMBERED:
                 self._hsts_applies.clear()
             applies = self._hsts_applies[host] = hsts_applies(host)
-        return site.hsts if applies else b""
+        return value if applies else b""
+
+    def hsts_of_refused(self, client: Client) -> bytes:
+        """The same where there is no request that would name a host."""
+        return self._hsts_elsewhere if client.scheme == b"https" else b""
 
     # Answers made here, and what is told of an exchange.
 
@@ -212,12 +219,14 @@ class Gateway:
         """A stale pooled connection was replaced."""
         self.retried += 1
 
-    def refused_head(self, client: Client, error: ProtocolError, request_id: str) -> None:
+    def refused_head(
+        self, client: Client, error: ProtocolError, request_id: str, sent: int
+    ) -> None:
         """What came was no request: its access line, and the limit that it met, if any."""
         self.refused_request(client.address, error)
         self._access.line(
-            client.address, b"-", b"-", 11, b"", error.status, 0, 0.0, None, None, "", request_id,
-            client.scheme,
+            client.address, b"-", b"-", 11, b"", error.status, sent, 0.0, None, None, "",
+            request_id, client.scheme,
         )  # fmt: skip
 
     def refused_request(self, address: str, error: ProtocolError) -> None:

@@ -1,8 +1,8 @@
 """Owns what happens after a 101: bytes both ways, unread, until one side is done.
 
 Each side is the other's producer, so what is buffered per direction is bounded by the transport's
-buffer (64 KiB) plus one read. TCP's half-close is not relayed: the end of one side flushes the
-other and closes it, for a TLS side with close_notify.
+buffer (limits.buffer) and one read. TCP's half-close is not relayed: the end of one side flushes
+the other and closes it, for a TLS side with close_notify.
 """
 
 from __future__ import annotations

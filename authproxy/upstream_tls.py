@@ -164,7 +164,7 @@ def _checked_pin(value: str) -> str:
     if kind != "sha256" or len(digest) != PIN_LENGTH:
         raise CertificateError(
             f'upstream_verify "pin:{value}": a pin is "pin:sha256/" and {PIN_LENGTH} octets in'
-            " base64. `authproxy pin` prints the one of a running server."
+            " base64. What fails to verify is logged with its pin."
         )
     return "sha256/" + base64.b64encode(digest).decode("ascii")
 

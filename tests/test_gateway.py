@@ -244,7 +244,7 @@ class MisdirectedTests(Conversation):
             self.assertEqual(status, 421)
             self.assertEqual(json.loads(content)["request_id"], world.access.lines[0][-2])
             self.assertNotIn(b"evil", content)
-            self.assertNotIn(b"strict-transport-security", fields)
+            self.assertEqual(fields.get(b"strict-transport-security"), HSTS if secure else None)
             self.assertEqual(world.access.statuses, [421])
             self.assertEqual(world.gateway.refused["unknown host"], 1)
 
@@ -367,6 +367,17 @@ class HSTSTests(Conversation):
             response = b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n"
             self.assertEqual(self.hsts(self.world(), request(), response), [HSTS], status)
         self.assertEqual(self.hsts(self.world(), request(), self.THEIRS), [HSTS])
+
+    def test_on_the_answer_to_what_is_no_request(self) -> None:
+        """No host is known then; every site must have it."""
+        for hsts, secure, expected in (
+            (HSTS, True, [HSTS]), (HSTS, False, []), (b"", True, []), (None, True, []),
+        ):  # fmt: skip
+            client = self.world(hsts=hsts).client(secure=secure)
+            say(client, b"nonsense\r\n\r\n")
+            found = fields_of(client.take())
+            values = [value for name, value in found if name == b"strict-transport-security"]
+            self.assertEqual(values, expected)
 
     def test_on_a_switch(self) -> None:
         data = request(b"", b"GET", b"/ws/client/", *WEBSOCKET)

@@ -226,7 +226,7 @@ class UpstreamTLSTests(SynchronousTestCase):
     def test_bad_pin(self) -> None:
         for pin in ("", "sha256/", "sha256/AAAA", "sha1/" + "A" * 27 + "=", "sha256/ü"):
             error = self.assertRaises(CertificateError, UpstreamTLS, "pin", pin, NAME)
-            self.assertIn("authproxy pin", str(error))
+            self.assertIn("sha256", str(error))
 
     def test_pin_of_known_key(self) -> None:
         """The form that other tools make: openssl dgst -sha256 -binary | base64 of the SPKI."""

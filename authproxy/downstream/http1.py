@@ -185,7 +185,10 @@ class Connection(protocol.Protocol):
         gateway = self._gateway
         request_id = pages.new_request_id()
         head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
-        gateway.refused_head(self._peer, error, request_id)
+        hsts = gateway.hsts_of_refused(self._peer)
+        if hsts:
+            head.fields.append((b"strict-transport-security", hsts))
+        gateway.refused_head(self._peer, error, request_id, len(content))
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
         self.send_whole(head, content)

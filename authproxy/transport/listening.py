@@ -31,6 +31,7 @@ else:
 
 BACKLOG = 4096  # Twisted's default of 50 refuses clients in a burst
 ACCEPTS_AT_ONCE = 64  # then the connections that are open have their turn
+SAID_AGAIN = 60.0  # seconds between two messages about that
 RETRY = 0.2  # seconds until accepting is tried again when descriptors ran out
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -55,7 +56,7 @@ class _Accepting(_Base):
     factory: Any  # Listener
     if TYPE_CHECKING:
         reactor: Any
-    _short = False
+    _silent_until = 0.0
 
     def doRead(self) -> None:
         """Accept what waits, as far as there is room."""
@@ -63,7 +64,7 @@ class _Accepting(_Base):
             if self.disconnecting:
                 return
             if self.factory.admission.full(self._resume):
-                self.stopReading()
+                self._full()
                 return
             try:
                 skt, address = self.socket.accept()
@@ -74,7 +75,6 @@ class _Accepting(_Base):
                     self._pause(e)
                     return
                 continue  # this one client is gone (ECONNABORTED), or a filter refused it (EPERM)
-            self._short = False
             self._accepted(skt, address)
 
     def _accepted(self, skt: socket.socket, address: Any) -> None:
@@ -94,15 +94,25 @@ class _Accepting(_Base):
                 transport.abortConnection()
 
     def _pause(self, reason: OSError) -> None:
-        if not self._short:
-            self._short = True
-            log.error(
-                "Accepting pauses: {reason}. Clients wait in the queue. Raise LimitNOFILE (systemd)"
-                " or ulimit -n, or lower limits.connections.",
-                reason=os.strerror(reason.errno or 0),
-            )
+        self._say(
+            f"{os.strerror(reason.errno or 0)}. Raise LimitNOFILE (systemd) or ulimit -n,"
+            " or lower limits.connections"
+        )
         self.stopReading()
         self.reactor.callLater(RETRY, self._resume)
+
+    def _full(self) -> None:
+        self._say(
+            f"{self.factory.admission.open} connections are open, as many as"
+            " limits.connections or the limit of descriptors (LimitNOFILE, ulimit -n) allows"
+        )
+        self.stopReading()
+
+    def _say(self, why: str) -> None:
+        now = self.reactor.seconds()
+        if now >= self._silent_until:
+            self._silent_until = now + SAID_AGAIN
+            log.error("Accepting pauses: {why}. Clients wait in the queue.", why=why)
 
     def _resume(self) -> None:
         if self.connected and not self.disconnecting:

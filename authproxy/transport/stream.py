@@ -1,7 +1,7 @@
 """Owns the bytes of one socket: eager writes, and TLS on the socket itself.
 
 `Stream` is one behaviour over the two stock families of transports (tcp.* and unix.*), the one
-place where a mixin is right. It changes three things of a Twisted transport and keeps its interface:
+place where a mixin is right. Three things differ from a Twisted transport, behind its interface:
 
 - `write` sends at once when nothing is buffered (or at the end of the batch of events that is being
   delivered, see dispatch.py), and falls back to Twisted's buffer for what the kernel did not take.

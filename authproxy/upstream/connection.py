@@ -303,7 +303,7 @@ class Connection(protocol.Protocol):
         """Upstream was silent for too long, or the connection idle."""
         if self._exchange is None:
             self.close()
-        elif self.silent:
+        elif self._receive == self._receive_head:
             self._fail(TimedOut("no response from upstream within timeouts.first_byte"))
         else:
             self._fail(TimedOut("the response of upstream came to a halt (timeouts.upstream_idle)"))

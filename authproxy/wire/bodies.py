@@ -174,12 +174,16 @@ class ChunkedReader(Reader):
         """
         limits = self._limits
         end = data.find(END_OF_HEAD, start, start + limits.head_bytes)
-        if end < 0:
-            self._in_trailers = True
-            self._held = data[start:]
-            refuse_incomplete(self._held, 0, limits, self.status)
-            return
-        fields = parse_fields(data[start:end], limits, self.status)
+        try:
+            if end < 0:
+                self._in_trailers = True
+                self._held = data[start:]
+                refuse_incomplete(self._held, 0, limits, self.status)
+                return
+            fields = parse_fields(data[start:end], limits, self.status)
+        except ProtocolError as e:
+            # Without the name of a limit: those of heads are settings, these are not.
+            raise ProtocolError(e.status, f"in the trailers: {e.reason}") from None
         if not _NO_TRAILERS.isdisjoint([name for name, _ in fields]):
             raise ProtocolError(self.status, "a trailer field that may not be one")
         self.trailers = fields

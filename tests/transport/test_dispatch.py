@@ -91,7 +91,7 @@ class DispatcherTests(SynchronousTestCase):
 
     def test_an_exception_in_the_end_is_contained(self) -> None:
         bad, good = self.end(), self.end()
-        bad.doRead = lambda: ConnectionLost()  # type: ignore[method-assign]
+        bad.doRead = ConnectionLost  # type: ignore[method-assign]
 
         def fail(reason: Failure) -> None:
             raise RuntimeError("boom")
