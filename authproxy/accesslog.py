@@ -15,8 +15,13 @@ import os
 import re
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from .trust import Client
+    from .wire.heads import RequestHead
 
 BATCH = 128  # entries; each may hold two lines of a head
 MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
@@ -37,10 +42,8 @@ _SECRET = re.compile(
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
 _UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
-# What AccessLog.line takes, after the wall clock's second.
-Entry = tuple[
-    int, str, bytes, bytes, int, bytes, int, int, float, bytes | None, bytes | None, str, str, bytes
-]
+# The wall clock's second, and what AccessLog.line takes.
+Entry = tuple[int, "RequestHead", "Client", int, int, float, str, str]
 
 log = Logger()
 
@@ -74,39 +77,30 @@ class AccessLog:
 
     def line(
         self,
-        address: str,
-        method: bytes,
-        target: bytes,
-        version: int,
-        host: bytes,
+        head: RequestHead,
+        client: Client,
         status: int,
         sent: int,
         duration: float,
-        referer: bytes | None,
-        user_agent: bytes | None,
         upstream: str,
         request_id: str,
-        scheme: bytes,
     ) -> None:
-        """One request. `sent` is octets of content, `duration` seconds, `version` 10, 11 or 20."""
+        """One request. `sent` is octets of content, `duration` seconds."""
         if not self._path:
             return
-        self._entries.append(
-            (
-                int(self._clock()), address, method, target, version, host, status, sent, duration,
-                referer, user_agent, upstream, request_id, scheme,
-            )
-        )  # fmt: skip
+        now = int(self._clock())
+        self._entries.append((now, head, client, status, sent, duration, upstream, request_id))
         if len(self._entries) >= BATCH and not self._failing:  # then only once a second
             self.flush()
 
     def _combined(self, entry: Entry) -> str:
-        (now, address, method, target, version, host, status, sent, duration,
-         referer, user_agent, upstream, request_id, _) = entry  # fmt: skip
+        now, head, client, status, sent, duration, upstream, request_id = entry
         escaped = self._escaped.get
+        method, host = head.method, client.host
+        referer, user_agent = head.named.get(b"referer"), head.named.get(b"user-agent")
         return (
-            f'{address} - - [{self._stamp(now)}] "{escaped(method) or self._escape(method)}'
-            f' {_masked_text(target)} {_VERSIONS[version]}" {status} {sent}'
+            f'{client.address} - - [{self._stamp(now)}] "{escaped(method) or self._escape(method)}'
+            f' {_masked_text(head.target)} {_VERSIONS[head.version]}" {status} {sent}'
             f' "{_masked_text(referer) if referer else "-"}"'
             f' "{(escaped(user_agent) or self._escape(user_agent)) if user_agent else "-"}"'
             f" {escaped(host) or self._escape(host)} {duration:.3f} {upstream or '-'}"
@@ -114,17 +108,17 @@ class AccessLog:
         )
 
     def _json(self, entry: Entry) -> str:
-        (now, address, method, target, version, host, status, sent, duration,
-         referer, user_agent, upstream, request_id, scheme) = entry  # fmt: skip
+        now, head, client, status, sent, duration, upstream, request_id = entry
+        referer, user_agent = head.named.get(b"referer"), head.named.get(b"user-agent")
         return json.dumps(
             {
                 "time": self._stamp(now),
-                "address": address,
-                "method": method.decode("latin-1"),
-                "target": _masked(target),
-                "version": version / 10,
-                "scheme": scheme.decode(),
-                "host": host.decode("latin-1"),
+                "address": client.address,
+                "method": head.method.decode("latin-1"),
+                "target": _masked(head.target),
+                "version": head.version / 10,
+                "scheme": client.scheme.decode(),
+                "host": client.host.decode("latin-1"),
                 "status": status,
                 "sent": sent,
                 "duration": round(duration, 6),

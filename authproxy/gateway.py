@@ -21,13 +21,14 @@ from .sites import SiteTable, hsts_applies
 from .trust import TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
-from .wire.heads import HeadLimits, ResponseHead
+from .wire.heads import HeadLimits, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from .relay import Relay
     from .trust import Client
 
 SAFE = (b"GET", b"HEAD")
+NO_REQUEST = RequestHead(b"-", b"-", 11, [])  # in the access line of what was none
 REMEMBERED = 1024  # hosts; there are few, but a client can make up more
 SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
 
@@ -194,21 +195,14 @@ class Gateway:
         """An exchange is over: count it and write its access line."""
         self.exchanges -= 1
         self.requests += 1
-        head, client = exchange.head, exchange.client
         self._access.line(
-            client.address,
-            head.method,
-            head.target,
-            head.version,
-            client.host,
+            exchange.head,
+            exchange.client,
             exchange.status,
             exchange.sent,
             self.now() - exchange.started,
-            head.named.get(b"referer"),
-            head.named.get(b"user-agent"),
             exchange.upstream,
             exchange.request_id,
-            client.scheme,
         )
 
     def count_refused(self, reason: str) -> None:
@@ -224,10 +218,7 @@ class Gateway:
     ) -> None:
         """What came was no request: its access line, and the limit that it met, if any."""
         self.refused_request(client.address, error)
-        self._access.line(
-            client.address, b"-", b"-", 11, b"", error.status, sent, 0.0, None, None, "",
-            request_id, client.scheme,
-        )  # fmt: skip
+        self._access.line(NO_REQUEST, client, error.status, sent, 0.0, "", request_id)
 
     def refused_request(self, address: str, error: ProtocolError) -> None:
         """Count a refusal; one that a setting decides is logged with the setting's name."""

@@ -16,6 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import accesslog
 from authproxy.accesslog import AccessLog
+from authproxy.trust import Client
+from authproxy.wire.heads import RequestHead
 
 SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
 LINE: dict[str, Any] = {
@@ -35,6 +37,19 @@ LINE: dict[str, Any] = {
 }
 
 
+def tell(log: AccessLog, **how: Any) -> None:
+    """Tell the log of a request that differs from LINE in this."""
+    line = {**LINE, **how}
+    named = [(b"referer", line["referer"]), (b"user-agent", line["user_agent"])]
+    fields = [(name, value) for name, value in named if value is not None]
+    head = RequestHead(line["method"], line["target"], line["version"], fields)
+    client = Client(line["address"], line["scheme"], False, (), line["host"])
+    log.line(
+        head, client, line["status"], line["sent"], line["duration"], line["upstream"],
+        line["request_id"],
+    )  # fmt: skip
+
+
 class _Tests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 1_700_000_000.0
@@ -51,7 +66,7 @@ class _Tests(SynchronousTestCase):
         """The one line that this request writes, without its end."""
         self.path.write_bytes(b"")
         log = self.open(form)
-        log.line(**{**LINE, **how})
+        tell(log, **how)
         log.close()
         text = self.path.read_bytes().decode("ascii")
         self.assertTrue(text.endswith("\n"))
@@ -183,12 +198,12 @@ class WritingTests(_Tests):
 
     def test_in_batches(self) -> None:
         log = self.open()
-        log.line(**LINE)
+        tell(log)
         self.assertEqual(self.lines(), 0)
         log.flush()
         self.assertEqual(self.lines(), 1)
         for _ in range(1000):
-            log.line(**LINE)
+            tell(log)
         self.assertGreater(self.lines(), 1)
         log.flush()
         self.assertEqual(self.lines(), 1001)
@@ -199,7 +214,7 @@ class WritingTests(_Tests):
         self.assertTrue(self.path.read_text().startswith("before\n192.0.2.1"))
 
     def written_by(self, log: AccessLog) -> None:
-        log.line(**LINE)
+        tell(log)
         log.flush()
 
     def test_readable_by_owner_and_group_only(self) -> None:
@@ -210,10 +225,10 @@ class WritingTests(_Tests):
 
     def test_close_writes(self) -> None:
         log = self.open()
-        log.line(**LINE)
+        tell(log)
         log.close()
         log.close()
-        log.line(**LINE)
+        tell(log)
         log.flush()
         self.assertEqual(self.lines(), 1)
 
@@ -282,7 +297,7 @@ class FullDiskTests(_Tests):
 
     def test_held_until_there_is_room(self) -> None:
         for number in range(3):
-            self.log.line(**{**LINE, "target": b"/%d" % number})
+            tell(self.log, target=b"/%d" % number)
             self.log.flush()
         self.room = 100  # in the middle of a line
         self.log.flush()
@@ -295,7 +310,7 @@ class FullDiskTests(_Tests):
     def test_what_is_held_is_bounded_and_what_is_lost_is_counted(self) -> None:
         many = 40000
         for number in range(many):
-            self.log.line(**LINE)
+            tell(self.log)
             if number % 100 == 0:
                 self.log.flush()
         self.room = 1 << 30
@@ -307,5 +322,5 @@ class FullDiskTests(_Tests):
     def test_a_request_does_not_try_again(self) -> None:
         """Only the timer does: writing megabytes for each line would be worse than losing them."""
         for _ in range(5000):
-            self.log.line(**LINE)
+            tell(self.log)
         self.assertEqual(self.tries, 1)

@@ -15,9 +15,10 @@ from authproxy.deadlines import RESOLUTION, Deadlines
 from authproxy.downstream.http1 import Connection as Downstream
 from authproxy.gateway import Gateway, Site
 from authproxy.settings import Settings
+from authproxy.trust import Client
 from authproxy.upstream.connection import Connection as Upstream
 from authproxy.upstream.pool import Pool, Server
-from authproxy.wire.heads import HeadLimits
+from authproxy.wire.heads import HeadLimits, RequestHead
 
 from .transports import FakeTransport, connect
 
@@ -28,8 +29,23 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
 
-    def line(self, *entry: Any) -> None:
-        self.lines.append(entry)
+    def line(
+        self,
+        head: RequestHead,
+        client: Client,
+        status: int,
+        sent: int,
+        duration: float,
+        upstream: str,
+        request_id: str,
+    ) -> None:
+        self.lines.append(
+            (
+                client.address, head.method, head.target, head.version, client.host, status, sent,
+                duration, head.get(b"referer"), head.get(b"user-agent"), upstream, request_id,
+                client.scheme,
+            )
+        )  # fmt: skip
 
     @property
     def statuses(self) -> list[int]:

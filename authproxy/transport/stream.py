@@ -68,20 +68,19 @@ class Stream(_Base):
             if len(self._unsent) >= RECORD:
                 self.send_unsent()
             return
+        self._unsent = data
         transports = self.reactor.outbox.transports
-        if transports is not None and len(data) < RECORD and self._owner is None:
-            self._unsent = data
+        if transports is None or len(data) >= RECORD:
+            self.send_unsent()
+        else:
             transports.append(self)
-            return
-        self._write_now(data)
 
     def send_unsent(self) -> None:
         """Send what was written in this batch of events."""
-        data, self._unsent = self._unsent, b""
-        if data and self.connected:
-            self._write_now(data)
-
-    def _write_now(self, data: bytes) -> None:
+        data = self._unsent
+        if not data or not self.connected:
+            return
+        self._unsent = b""
         if self._owner is not None:  # no byte of ours goes out before the handshake is over
             self._tempDataBuffer.append(data)
             self._tempDataLen += len(data)
