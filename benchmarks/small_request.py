@@ -1,6 +1,7 @@
 """CPU per small keep-alive request, TLS to the client and TLS to the origin, beside nginx.
 
-    python benchmarks/small_request.py [--rounds 3] [--seconds 5] [--connections 32] [--plain]
+    python benchmarks/small_request.py [--rounds 3] [--seconds 4] [--connections 32]
+                                       [--plain] [--vary]
 
 An nginx origin answers 100 bytes over TLS. nginx (as on authentik's reverse-proxy page) and
 authproxy stand in front of it in turn, each with one worker on one processor, while wrk asks from
@@ -79,6 +80,15 @@ upstream_verify = "off"
 """
 
 
+VARY = """
+local n = 0
+request = function()
+  n = n + 1
+  return wrk.format(nil, nil, { ["Host"] = "localhost", ["X-Request"] = n })
+end
+"""
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -102,8 +112,9 @@ def wait_for(port: int) -> None:
 
 
 class Bench:
-    def __init__(self, directory: str, plain: bool) -> None:
+    def __init__(self, directory: str, plain: bool, vary: bool = False) -> None:
         self.dir = directory
+        self.vary = vary
         self.plain = plain
         self.scheme = "http" if plain else "https"
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -202,6 +213,8 @@ class Bench:
         return self.start(command, 0, port), port
 
     def load(self, port: int, connections: int, seconds: float) -> int:
+        """The number of requests that wrk got answers to."""
+        script = ["-s", self.write("vary.lua", VARY)] if self.vary else []
         out = subprocess.run(
             [
                 "taskset",
@@ -211,6 +224,7 @@ class Bench:
                 "-t1",
                 f"-c{connections}",
                 f"-d{seconds}s",
+                *script,
                 f"{self.scheme}://127.0.0.1:{port}/",
             ],
             check=True,
@@ -246,6 +260,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--vary", action="store_true", help="no two requests have the same fields")
     parser.add_argument("--plain", action="store_true", help="no TLS on either side")
     args = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin"
@@ -254,7 +269,7 @@ def main() -> None:
             raise SystemExit(f"{program} is missing: apt install {program}")
     figures: dict[str, list[float]] = {"nginx": [], "authproxy": []}
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(directory, args.plain)
+        bench = Bench(directory, args.plain, args.vary)
         try:
             for round_ in range(args.rounds):
                 for name in figures:

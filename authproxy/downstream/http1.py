@@ -100,7 +100,7 @@ class Connection(protocol.Protocol):
         self._serving = True
         try:
             while self._held and self._receive == self._receive_head and not self._blocked:
-                parsed = parse_request(self._held, self._gateway.head_limits)
+                parsed = parse_request(self._held, self._gateway.head_limits, self._head)
                 if parsed is None:
                     self._await_head()
                     break

@@ -125,11 +125,21 @@ class Dispatcher:
         owners, outbox = self._owners, self.outbox
         unsent = outbox.transports = []
         for fd, event, transport in [(fd, event, owners.get(fd)) for fd, event in events]:
-            if transport is not None and owners.get(fd) is transport:
+            if transport is None or owners.get(fd) is not transport:
+                continue
+            if event == _IN:  # nearly always: without a frame of its own
+                try:
+                    why = transport.doRead()
+                except Exception as e:
+                    log.failure("An event of a connection failed")
+                    why = e
+                if why:
+                    self._disconnect(transport, why, True)
+            else:
                 self._deliver(transport, fd, event)
-                if len(unsent) >= WRITES_TOGETHER:
-                    self._send_all(unsent)
-                    unsent = outbox.transports = []
+            if len(unsent) >= WRITES_TOGETHER:
+                self._send_all(unsent)
+                unsent = outbox.transports = []
         outbox.transports = None
         self._send_all(unsent)
 

@@ -40,7 +40,8 @@ class RequestHead:
     sends the content. keep_alive: what version and Connection say. upgrade: this is a complete and
     proper WebSocket handshake; any other Upgrade is not one. dropped counts the fields that
     forwarding left out for their names. named is name -> value for single look-ups, of the request
-    as it came (of a repeated field, one of its values): forwarding does not change it.
+    as it came (of a repeated field, one of its values): forwarding does not change it. section is
+    the field section as it came, where it is worth being compared with the next one's.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class RequestHead:
         "length",
         "method",
         "named",
+        "section",
         "target",
         "upgrade",
         "version",
@@ -70,6 +72,7 @@ class RequestHead:
         upgrade: bool = False,
         dropped: int = 0,
         named: dict[bytes, bytes] | None = None,
+        section: bytes = b"",
     ) -> None:
         self.method = method
         self.target = target
@@ -82,6 +85,7 @@ class RequestHead:
         self.upgrade = upgrade
         self.dropped = dropped
         self.named = dict(fields) if named is None else named
+        self.section = section
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""

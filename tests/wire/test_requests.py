@@ -51,6 +51,7 @@ class RequestHeadTests(SynchronousTestCase):
             11,
             [(b"host", b"example.org"), (b"a", b"b"), (b"a", b"c")],
             host=b"example.org",
+            section=b"\r\nHost: example.org\r\nA: b\r\na:  c ",
         )
         self.assertEqual(attributes(parsed[0]), attributes(expected))
         self.assertEqual(parsed[1], len(REQUEST))
