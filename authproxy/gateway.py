@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .trust import Client
 
 SAFE = (b"GET", b"HEAD")
+MOST_HOPS = 4  # proxies like this one that a request may pass (RFC 9110 7.6.3: Via finds loops)
 NO_REQUEST = RequestHead(b"-", b"-", 11, [])  # in the access line of what was none
 REMEMBERED = 1024  # hosts; there are few, but a client can make up more
 SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
@@ -120,7 +121,11 @@ class Gateway:
         exchange.site = site
         if not client.host:
             client.host = site.fallback_host  # HTTP/1.0 without Host
-        if plain and self._redirects:
+        if b"via" in head.named and _in_a_loop(head):
+            self.count_refused("loop")
+            self._say(f"508: requests for {site.name} come back here. Is its upstream this proxy?")
+            self.answer_page(exchange, 508, 0, "upstream leads back to this proxy")
+        elif plain and self._redirects:
             self._redirect(exchange)
         elif head.target == b"*":
             exchange.answer(
@@ -246,3 +251,9 @@ class Gateway:
         self._faults[message] = (now + SAME_MESSAGE_AGAIN, 0)
         again = f" ({repeated} more like this before)" if repeated else ""
         log.error("{message}{again}", message=message, again=again)
+
+
+def _in_a_loop(head: RequestHead) -> bool:
+    """Whether this request has passed more proxies like this one than anybody puts in a row."""
+    passed = [value for name, value in head.fields if name == b"via" and b" authproxy" in value]
+    return b",".join(passed).count(b" authproxy") > MOST_HOPS

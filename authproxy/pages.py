@@ -32,6 +32,7 @@ _SENTENCES = {
     503: "The login service cannot be reached at the moment. It may be starting.",
     504: "The login service did not answer in time.",
     505: "This server speaks HTTP/1.1.",
+    508: "The login service is configured to be its own proxy.",
 }
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">{refresh}

@@ -248,6 +248,20 @@ class MisdirectedTests(Conversation):
             self.assertEqual(world.access.statuses, [421])
             self.assertEqual(world.gateway.refused["unknown host"], 1)
 
+    def test_a_loop_ends(self) -> None:
+        """Upstream is this proxy itself: Via grows with every turn."""
+        world = self.world()
+        for lines, status in (
+            ([b"Via: 1.1 authproxy"] * 4, 0),
+            ([b"Via: 1.1 authproxy"] * 5, 508),
+            ([b"Via: 1.1 authproxy, 1.1 authproxy, 1.1 authproxy", b"Via: 1.1 authproxy,"
+              b" 1.1 authproxy"], 508),
+            ([b"Via: 1.1 varnish"] * 9, 0),
+        ):  # fmt: skip
+            client = world.client()
+            say(client, request(NAME.encode(), b"GET", b"/", *lines))
+            self.assertEqual(int(client.take()[9:12] or b"0"), status, lines)
+
     def test_a_site_for_every_host(self) -> None:
         _, _, fields = self.forwarded(self.world(hosts=()), request(b"any.example:8443"))
         self.assertEqual(dict(fields)[b"host"], b"any.example:8443")
