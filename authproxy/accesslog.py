@@ -10,9 +10,11 @@ away (logrotate).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import select
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -70,8 +72,10 @@ class AccessLog:
         self._second = -1
         self._second_as_text = ""
         self._escaped: dict[bytes, str] = {}
+        self._ready = select.poll()
         if path == "-":
             self._descriptor = os.dup(1)
+            self._ready.register(self._descriptor, select.POLLOUT)
         elif path:
             self._open()
 
@@ -158,7 +162,7 @@ class AccessLog:
         data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                data = data[self._write(data) :]
         except OSError as e:
             self._held = data.decode().splitlines()
             self._size = len(data)
@@ -167,6 +171,15 @@ class AccessLog:
         self._failing = False
         self._held.clear()
         self._size = 0
+
+    def _write(self, data: bytes) -> int:
+        """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits: the
+        descriptor is shared with other processes, so it cannot be made non-blocking."""
+        if self._path != "-":
+            return os.write(self._descriptor, data)
+        if not self._ready.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "its reader does not take more")
+        return os.write(self._descriptor, data[: select.PIPE_BUF])
 
     def close(self) -> None:
         """Write what is held and close."""

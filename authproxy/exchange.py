@@ -167,6 +167,9 @@ class Exchange:
         self.upstream = connection.server.name
         head = self._forwarded
         assert head is not None
+        if self._read_paused:  # before the start, which may pause it for upstream's sake
+            self._read_paused = False
+            self._downstream.resume_reading()
         content, ended = self._content, self._ended
         if content is None:
             connection.start(self, head, b"", ended)
@@ -174,9 +177,6 @@ class Exchange:
             connection.start(self, head, b"".join(content), ended, self._trailers)
             if not ended:
                 self._content = None  # from here on it is streamed, and cannot be sent again
-        if self._read_paused:
-            self._read_paused = False
-            self._downstream.resume_reading()
 
     def lease_failed(self, error: UpstreamError) -> None:
         """The pool has none for us."""
@@ -340,6 +340,11 @@ class Exchange:
         status, retry_after = status_of(error)
         self._gateway.upstream_fault(self, error, status)
         self._answer_or_abort(status, retry_after, "")
+
+    @property
+    def responding(self) -> bool:
+        """Whether the final response has begun."""
+        return self._responding
 
     def _answer_or_abort(self, status: int, retry_after: int, detail: str) -> None:
         if self._responding:

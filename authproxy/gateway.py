@@ -231,26 +231,34 @@ class Gateway:
         if error.limit:
             self._say(
                 f"{error.status} for {address}: {error.reason}. The limit is {error.limit} in the"
-                " configuration."
+                " configuration.",
+                error.reason,  # not the address: who has many could write as many lines
             )
 
     def upstream_fault(self, exchange: Exchange, error: Exception, status: int) -> None:
         """Say what went wrong with upstream."""
-        name = exchange.upstream or (exchange.site.name if exchange.site else "")
-        self._say(f"{status} from us, upstream {name}: {error}")
+        where = exchange.site.name if exchange.site else ""
+        words = error.reason if isinstance(error, ProtocolError) else str(error)
+        if isinstance(error, ProtocolError) and error.limit:
+            words += f" (the limit is {error.limit})"
+        if exchange.upstream and exchange.upstream not in words:
+            words = f"{exchange.upstream}: {words}"
+        answer = "a cut response" if exchange.responding else str(status)
+        self._say(f"{answer} for site {where}: {words}", f"{answer} {where} {words}")
 
-    def _say(self, message: str) -> None:
-        """Log a fault; the same again within seconds is only counted."""
+    def _say(self, message: str, kind: str = "") -> None:
+        """Log a fault; one of the same kind (or text) again within seconds is only counted."""
+        kind = kind or message
         now = self.now()
-        until, repeated = self._faults.get(message, (0.0, 0))
+        until, repeated = self._faults.get(kind, (0.0, 0))
         if now < until:
-            self._faults[message] = (until, repeated + 1)
+            self._faults[kind] = (until, repeated + 1)
             return
         if len(self._faults) > 100:
             self._faults.clear()
-        self._faults[message] = (now + SAME_MESSAGE_AGAIN, 0)
-        again = f" ({repeated} more like this before)" if repeated else ""
-        log.error("{message}{again}", message=message, again=again)
+        self._faults[kind] = (now + SAME_MESSAGE_AGAIN, 0)
+        again = f"({repeated} more like this before) " if repeated else ""
+        log.error("{again}{message}", message=message, again=again)
 
 
 def _in_a_loop(head: RequestHead) -> bool:

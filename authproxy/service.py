@@ -36,7 +36,7 @@ FLUSH = 1.0  # seconds that an access line waits at most
 DRAIN_TICK = 0.05  # seconds between two looks at what is left
 # Seconds over which relays close: outposts must not all come back at once, and a proxy with only
 # WebSockets is to be gone within 10.
-RELAY_SPREAD = 9.0
+RELAY_SPREAD = 7.0  # and timeouts.linger for those that do not close
 UNPRIVILEGED = {80: 8080, 443: 8443}  # where to listen when the default ports may not be bound
 
 log = Logger()
@@ -78,6 +78,7 @@ class FrontDoor(MultiService):
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
         self._relays_until = 0.0
+        self._openings_until = 0.0
 
     # Start.
 
@@ -184,6 +185,7 @@ class FrontDoor(MultiService):
             requests=parts.gateway.exchanges - len(parts.gateway.relays),
             relays=len(parts.gateway.relays),
         )
+        self._openings_until = parts.deadlines.now() + parts.settings.timeouts.linger
         self._drain_until = parts.deadlines.now() + parts.settings.timeouts.drain
         for connection in list(parts.gateway.connections):
             connection.drain()
@@ -205,7 +207,14 @@ class FrontDoor(MultiService):
         elif gateway.relays:
             self._close_some_relays()
             return
+        elif self._opening() and self.parts.deadlines.now() < self._openings_until:
+            return  # in their handshakes: they get timeouts.linger for a request
         self._end()
+
+    def _opening(self) -> bool:
+        """Whether connections are accepted that are not HTTP yet."""
+        listener = self.parts.https or self.parts.http
+        return listener is not None and listener.admission.open > 0
 
     def _close_some_relays(self) -> None:
         now = self.parts.deadlines.now()

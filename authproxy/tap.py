@@ -32,7 +32,7 @@ from .transport.dialling import TransportReactor
 from .transport.dispatch import Dispatcher
 from .transport.listening import listen
 from .transport.opening import Listener, Opening
-from .trust import TrustedNetworks
+from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.dialler import Dialler
 from .upstream.pool import Pool
 from .upstream_tls import UpstreamTLS
@@ -157,7 +157,8 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
     admission = Admission(
         connections_allowed(limits.connections),
         limits.unproven_per_address,
-        gateway.networks.contains,
+        # Behind a unix socket there is one peer for everybody.
+        lambda address: address == UNIX_PEER or gateway.networks.contains(address),
     )
 
     def connection(opening: Opening) -> Any:

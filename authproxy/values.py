@@ -350,6 +350,11 @@ def upstream(value: Any) -> Upstream:
         )
     if not _is_address(name) and (name.startswith("*") or not _HOST.fullmatch(name)):
         raise ValueError(f"{_shown(value)} has no valid host. {example}")
+    if "_" in name:
+        raise ValueError(
+            f'a host name with "_" cannot be resolved ("{name}"). Give it an alias without one, or'
+            " write its address."
+        )
     return Upstream(parts.scheme, "tcp", name, port or (443 if parts.scheme == "https" else 80))
 
 

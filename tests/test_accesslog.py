@@ -237,6 +237,31 @@ class WritingTests(_Tests):
         self.written_by(log)
         self.assertEqual(list(self.directory.iterdir()), [])
 
+    def test_a_reader_of_stdout_that_sleeps(self) -> None:
+        """What does not fit into its pipe is held; nobody waits for it."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        saved = os.dup(1)
+        os.dup2(writer, 1)
+        os.close(writer)
+        try:
+            log = self.open(path="-")
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+        lines = 0
+        for _ in range(20):
+            for _ in range(100):
+                tell(log)
+                lines += 1
+            log.flush()
+        self.flushLoggedErrors()
+        read = b""
+        while read.count(b"\n") < lines:
+            read += os.read(reader, 65536)
+            log.flush()
+        self.assertEqual(read.count(b"\n"), lines)
+
     def test_stdout_is_the_descriptor(self) -> None:
         """Not sys.stdout, which twistd may have replaced."""
         read, write = os.pipe()

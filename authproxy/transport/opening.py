@@ -84,7 +84,7 @@ class Opening(protocol.Protocol):
     transport: Stream
 
     def __init__(self, listener: Listener, host: str | None) -> None:
-        self.peer = UNIX_PEER if host is None else normal_address(host) or host
+        self.peer = UNIX_PEER if host is None else normal_address(host) or host.partition("%")[0]
         self.secure = listener.tls is not None
         self.deadline = NEVER
         self._listener = listener

@@ -104,6 +104,8 @@ class Connection(protocol.Protocol):
         self._chunked = False
         self._keep = True
         self._informational = 0
+        self._owes = False
+        self._full = False
         self._paused = False
 
     def __repr__(self) -> str:
@@ -133,7 +135,11 @@ class Connection(protocol.Protocol):
         self._chunked = head.length == CHUNKED
         self._informational = 0
         self._receive = self._receive_head
-        self.deadline = self._deadlines.now() + self._timeouts.first_byte
+        self._full = False
+        # Upstream owes a response to a whole request, and its 100 to who asks for one. While the
+        # client sends, it is the client's own deadline that runs.
+        self._owes = ended or head.expects_continue
+        self.deadline = self._deadlines.now() + self._timeouts.first_byte if self._owes else NEVER
         out = serialise.request_head(head)
         if self._chunked:
             if content:
@@ -146,25 +152,35 @@ class Connection(protocol.Protocol):
 
     def send_content(self, data: bytes) -> None:
         """More of the request's content."""
-        self.deadline = self._deadlines.now() + self._timeouts.first_byte
         self.transport.write(serialise.chunk(data) if self._chunked else data)
 
     def send_end(self, trailers: Fields) -> None:
         """The request is complete."""
         self._request_ended = True
+        self._owes = True
+        self._await_response()
         if self._chunked:
             self.transport.write(serialise.last_chunk(trailers))
+
+    def _await_response(self) -> None:
+        """Let first_byte run from now on, if it is upstream that everybody waits for."""
+        if self._receive == self._receive_head:
+            waits = self._owes or self._full
+            self.deadline = self._deadlines.now() + self._timeouts.first_byte if waits else NEVER
 
     # Backpressure. As a producer the connection is what upstream's transport pauses: the request.
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
+        self._full = True
+        self._await_response()
         if self._exchange is not None:
             self._exchange.pause_request()
 
     def resumeProducing(self) -> None:
         """It is empty again."""
-        self.deadline = self._deadlines.now() + self._timeouts.first_byte
+        self._full = False
+        self._await_response()
         if self._exchange is not None:
             self._exchange.resume_request()
 
@@ -227,6 +243,8 @@ class Connection(protocol.Protocol):
             self._informational += 1
             if self._informational > MOST_INFORMATIONAL:
                 raise ProtocolError(502, "too many informational responses")
+            self._owes = self._request_ended
+            self._await_response()
             exchange = self._exchange
             assert exchange is not None
             exchange.response_informational(head)

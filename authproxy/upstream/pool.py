@@ -51,6 +51,7 @@ class Server:
         "_pool",
         "connections",
         "dialling",
+        "failed_last",
         "failed_until",
         "failures",
         "idle",
@@ -68,6 +69,7 @@ class Server:
         self.dialling = 0
         self.connections: set[Connection] = set()
         self.failed_until = 0.0
+        self.failed_last = 0  # the number of the failure: later is more
         self.failures = 0
 
     def give_back(self, connection: Connection) -> None:
@@ -97,6 +99,7 @@ class Pool:
         self.deadline = NEVER
         self.dials = 0
         self.reused = 0
+        self._failed = 0
         self._settings = settings
         self._deadlines = deadlines
         self._dial = dial
@@ -135,7 +138,9 @@ class Pool:
             connection = self._take_idle()
             if connection is not None:
                 return connection
-        if len(self._queue) >= self._settings.waiting:
+        # Those who have a dial of their own do not wait for anybody else's connection.
+        waiting = len(self._queue) - sum(server.dialling for server in self.servers)
+        if waiting >= self._settings.waiting and not self._may_dial():
             raise NoCapacity("pool.waiting requests wait for an upstream connection already")
         deadline = self._deadlines.now() + self._settings.wait
         self._queue.append((waiter, deadline, fresh))
@@ -154,7 +159,7 @@ class Pool:
         now = self._deadlines.now()
         if (
             self._closed
-            or len(server.idle) >= settings.idle
+            or (len(server.idle) >= settings.idle and not self._queue)
             or now - connection.opened_at >= settings.max_age
         ):
             connection.close()
@@ -207,7 +212,7 @@ class Pool:
         # Of servers that failed, the one that was tried longest ago.
         return sorted(
             self.servers,
-            key=lambda s: (s.failed_until if s.failed_until > now else 0, s.leased + s.dialling),
+            key=lambda s: (s.failed_last if s.failed_until > now else 0, s.leased + s.dialling),
         )
 
     def _alive(self, connection: Connection) -> bool:
@@ -273,8 +278,11 @@ class Pool:
 
     def _dial_failed(self, reason: Failure, server: Server) -> None:
         now = self._deadlines.now()
-        server.failed_until = now + min(BACKOFF * 2**server.failures, BACKOFF_MOST)
-        server.failures = min(server.failures + 1, 10)
+        self._failed += 1
+        server.failed_last = self._failed
+        if server.failed_until <= now:  # of several dials at once only the first counts
+            server.failures = min(server.failures + 1, 10)
+        server.failed_until = now + min(BACKOFF * 2 ** (server.failures - 1), BACKOFF_MOST)
         if self._closed:
             return
         error = reason.value
@@ -290,10 +298,16 @@ class Pool:
 
     def deadline_passed(self, now: float) -> None:
         """Whoever waited too long hears it."""
+        overdue = []
         while self._queue and self._queue[0][1] <= now:
-            waiter, *_ = self._queue.popleft()
-            waiter.lease_failed(self._too_long())
+            overdue.append(self._queue.popleft()[0])
+        # Before calling out: who raises there must not stop the clock of all others.
         self.deadline = self._queue[0][1] if self._queue else NEVER
+        for waiter in overdue:
+            try:
+                waiter.lease_failed(self._too_long())
+            except Exception:
+                log.failure("A request that waited too long could not be answered")
 
     def _too_long(self) -> UpstreamError:
         dialled = [server.name for server in self.servers if server.dialling]
