@@ -173,8 +173,8 @@ class AccessLog:
         self._size = 0
 
     def _write(self, data: bytes) -> int:
-        """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits: the
-        descriptor is shared with other processes, so it cannot be made non-blocking."""
+        """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits:
+        other processes share the descriptor, so it cannot be made non-blocking."""
         if self._path != "-":
             return os.write(self._descriptor, data)
         if not self._ready.poll(0):

@@ -2,7 +2,8 @@
 
 Each side is the other's producer, so what is buffered per direction is bounded by the transport's
 buffer (limits.buffer) and one read. TCP's half-close is not relayed: the end of one side flushes
-the other and closes it, for a TLS side with close_notify.
+the other and closes it, for a TLS side with close_notify. A side that still sends is listened to
+until it has taken what was flushed: a close with unread input is a reset, which takes it away.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Side(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
+        if self.relay.closing:
+            return
         self.octets += len(data)
         self.relay.moved()
         self.other.write(data)
@@ -63,6 +66,7 @@ class Relay:
         self._deadlines: Deadlines = gateway.deadlines
         self._idle = gateway.timeouts.relay_idle
         self.closing = False
+        self._flush_until = NEVER
         self._finished = False
         self.deadline = self._deadlines.now() + self._idle
         self.downstream = Side(self, downstream)
@@ -96,21 +100,30 @@ class Relay:
         if self.closing:
             return
         self.closing = True
-        self.deadline = self._deadlines.now() + self._gateway.timeouts.relay_flush
+        now, timeouts = self._deadlines.now(), self._gateway.timeouts
+        self._flush_until = now + timeouts.relay_flush
+        self.deadline = min(now + timeouts.linger, self._flush_until)
         for side in (self.downstream, self.upstream):
             if side.transport.connected:
                 side.transport.unregisterProducer()
-                side.transport.loseConnection()
+                side.transport.pauseProducing()  # until it is flushed
+                side.transport.loseWriteConnection()
 
     def deadline_passed(self, now: float) -> None:
-        """Idle for too long, or the last bytes do not go out."""
+        """Idle for too long; or closing, and a side has not closed."""
         if not self.closing:
             self.close()
             return
-        self.deadline = NEVER
-        for side in (self.downstream, self.upstream):
-            if side.transport.connected:
-                side.transport.abortConnection()
+        over = now >= self._flush_until
+        linger = self._gateway.timeouts.linger
+        self.deadline = NEVER if over else min(now + linger, self._flush_until)
+        for transport in (self.downstream.transport, self.upstream.transport):
+            if not transport.connected:
+                continue
+            if over and transport.buffered:
+                transport.abortConnection()  # the last octets do not go out
+            elif over or not transport.outstanding:
+                transport.loseConnection()
 
     def _finish(self) -> None:
         if self._finished:

@@ -59,6 +59,80 @@ class _Tests(SynchronousTestCase):
         self.assertEqual((server.leased, world.pool.open), (0, len(origins)))
 
 
+class WhoIsOwedTests(_Tests):
+    """first_byte runs while everybody waits for upstream, and only then."""
+
+    def test_not_while_the_client_sends(self) -> None:
+        world = self.world(body_collect=4, body_rate=0)
+        client = world.client()
+        say(client, with_length(500, b"12345", b"PUT"))
+        for _ in range(5):
+            world.advance(20)
+            say(client, b"x" * 99)
+        [origin] = world.origins
+        self.assertEqual((client.take(), origin.ended), (b"", ""))
+        world.advance(59)
+        self.assertEqual(client.take(), b"")
+        world.advance(2)
+        self.assertEqual(status_of(client.take()), 504)
+
+    def test_while_it_takes_no_more(self) -> None:
+        world = self.world(body_collect=4)
+        client = world.client()
+        say(client, with_length(500, b"12345", b"PUT"))
+        world.origins[0].protocol.pauseProducing()
+        world.advance(61)
+        self.assertEqual(status_of(client.take()), 504)
+
+    def test_while_the_client_waits_for_a_100(self) -> None:
+        world = self.world()
+        client = world.client()
+        say(client, get(b"/", b"Content-Length: 5", b"Expect: 100-continue", method=b"PUT"))
+        world.advance(59)
+        self.assertEqual(client.take(), b"")
+        world.advance(2)
+        self.assertEqual(status_of(client.take()), 504)
+
+    def test_the_client_has_its_time_after_the_100(self) -> None:
+        world = self.world()
+        client = world.client()
+        say(client, get(b"/", b"Content-Length: 5", b"Expect: 100-continue", method=b"PUT"))
+        world.advance(50)
+        say(world.origins[0], b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 100"))
+        world.advance(29)
+        self.assertEqual(client.take(), b"")
+        say(client, b"hello")
+        say(world.origins[0], OK)
+        self.assertEqual(status_of(client.take()), 200)
+
+    def test_a_client_that_says_nothing_after_the_100(self) -> None:
+        world = self.world()
+        client = world.client()
+        say(client, get(b"/", b"Content-Length: 5", b"Expect: 100-continue", method=b"PUT"))
+        say(world.origins[0], b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.take()
+        world.advance(31)
+        self.assertEqual(status_of(client.take()), 408)
+
+    def test_backpressure_holds_across_the_lease(self) -> None:
+        """What was collected fills upstream's buffer at once: the client stays paused."""
+        world = self.world(body_collect=10)
+        world.dial_by_hand = True
+        client = world.client()
+        say(client, with_length(100, b"x" * 20, b"PUT"))
+        self.assertTrue(client.paused)
+        write = FakeTransport.write
+
+        def full(transport: FakeTransport, data: bytes) -> None:
+            write(transport, data)
+            transport.protocol.pauseProducing()
+
+        self.patch(FakeTransport, "write", full)
+        world.dialled()
+        self.assertTrue(client.paused)
+
+
 class RetryTests(_Tests):
     def test_a_reused_connection_that_gave_no_byte(self) -> None:
         world = self.world()

@@ -250,13 +250,13 @@ class RelayTests(_Tests):
         self.world.advance(3599)
         self.assertEqual((client.ended, origin.ended), ("", ""))
         self.world.advance(2)
-        self.assertEqual((client.ended, origin.ended), ("lose", "lose"))
+        self.assertEqual((client.ended, origin.ended), ("half", "half"))
 
     def test_by_setting(self) -> None:
         self.world = World(evolve(Settings(), timeouts=evolve(Timeouts(), relay_idle=5)))
         client, _ = self.open()
         self.world.advance(6)
-        self.assertEqual(client.ended, "lose")
+        self.assertEqual(client.ended, "half")
 
     def test_one_side_ends(self) -> None:
         """The other one is flushed and closed."""
@@ -267,7 +267,8 @@ class RelayTests(_Tests):
             say(ending, b"last words")
             ending.finish()
             self.assertEqual(other.take(), b"last words")
-            self.assertEqual(other.ended, "lose")
+            self.assertEqual(other.ended, "half")
+            say(other, b"not for anybody any more")
             self.assertIsNone(other.producer)
             self.assertEqual(self.world.access.lines, [])
             other.finish()
@@ -275,9 +276,10 @@ class RelayTests(_Tests):
 
     def test_the_flush_is_bounded(self) -> None:
         client, origin = self.open()
+        client.buffered = 1
         origin.finish()
         self.world.advance(9)
-        self.assertEqual(client.ended, "lose")
+        self.assertEqual(client.ended, "half")
         self.world.advance(2)
         self.assertEqual(client.ended, "abort")
         client.finish()
@@ -285,6 +287,7 @@ class RelayTests(_Tests):
 
     def test_both_sides_are_bounded_after_an_idle_end(self) -> None:
         client, origin = self.open()
+        client.buffered = origin.buffered = 1
         self.world.advance(3601)
         self.world.advance(11)
         self.assertEqual((client.ended, origin.ended), ("abort", "abort"))
@@ -296,13 +299,14 @@ class RelayTests(_Tests):
         client, origin = self.open()
         client.abortConnection()
         client.finish()
-        self.assertEqual(origin.ended, "lose")
+        self.assertEqual(origin.ended, "half")
         origin.finish()
         self.assert_over()
 
     def test_closing_twice_is_closing_once(self) -> None:
         client, origin = self.open()
         [relay] = self.world.gateway.relays
+        client.buffered = origin.buffered = 1
         relay.close()
         self.world.advance(8)
         relay.close()
@@ -348,7 +352,8 @@ class SocketTests(SynchronousTestCase):
                 pair.start_tls()
                 pair.until(lambda pair=pair: pair.here.handshake and pair.there.handshake)
                 pair.turn()
-        self.gateway: Any = _Closing(World(Settings()))
+        self.world = World(Settings())
+        self.gateway: Any = _Closing(self.world)
 
         class Exchange:
             sent = 0
@@ -405,6 +410,33 @@ class SocketTests(SynchronousTestCase):
         self.until(lambda: self.gateway.over)
         self.assertEqual(self.gateway.over, [self.exchange])
         self.assertEqual(self.gateway.relays, set())
+
+    def test_a_side_that_still_sends_loses_nothing(self) -> None:
+        """Closing with its input unread would be a reset, which takes away what was flushed."""
+        self.left.client.pauseProducing()
+        self.right.client.write(b"x" * 100_000)
+        self.right.client.loseConnection()
+        self.until(lambda: self.right.there.lost is not None)
+        self.turn()
+        for _ in range(3):
+            self.left.client.write(b"still here")
+            self.turn()
+        self.left.client.resumeProducing()
+        self.until(lambda: self.left.there.lost is not None)
+        self.assertEqual(len(self.left.there.received), 100_000)
+        self.assertEqual(self.left.there.lost.type.__name__, "ConnectionDone")  # type: ignore[union-attr]
+        self.until(lambda: self.gateway.over)
+
+    def test_a_side_that_does_not_close(self) -> None:
+        """It took everything, so it is closed after timeouts.linger."""
+        deaf = self.left.client
+        deaf.doRead = lambda: deaf.socket.recv(65536) and None  # type: ignore[method-assign]
+        self.right.client.loseConnection()
+        self.turn()
+        self.assertEqual(self.gateway.over, [])
+        self.world.advance(2.5)
+        self.turn()
+        self.assertEqual(self.gateway.over, [self.exchange])
 
     def test_a_side_that_breaks(self) -> None:
         self.left.client.abortConnection()

@@ -29,6 +29,11 @@ class FakeTransport(StringTransport):
         self.protocol: Any = None
         self.closed: Callable[[], None] | None = None
 
+    @property
+    def outstanding(self) -> int:
+        """As if the kernel held nothing."""
+        return self.buffered
+
     def getHandle(self) -> Any:
         """A socket on which nothing waits."""
 

@@ -26,7 +26,7 @@ from ..wire.errors import ProtocolError
 from ..wire.heads import Fields, RequestHead, ResponseHead
 from ..wire.requests import parse_request
 from .lingering import Lingering
-from .pace import Pace
+from .pace import Pace, Uptake
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
@@ -65,7 +65,7 @@ class Connection(protocol.Protocol):
         self._requests = 0
         self._expires = gateway.now() + gateway.timeouts.connection_age
         self._pace = Pace(gateway.limits)
-        self._unsent = 0
+        self._uptake = Uptake(gateway.limits, gateway.timeouts)
 
     def __repr__(self) -> str:
         state = self._receive.__name__.removeprefix("_receive_")
@@ -91,6 +91,8 @@ class Connection(protocol.Protocol):
     def _receive_head(self, data: bytes) -> None:
         self._held = self._held + data if self._held else data
         self._serve()
+        if self._blocked and self._receive == self._receive_head:
+            self._receive_early(b"")  # nothing begins for who takes no answers: the same bound
 
     def _serve(self) -> None:
         """Begin what is held, request after request. Answers made at once come back here while
@@ -102,7 +104,10 @@ class Connection(protocol.Protocol):
             while self._held and self._receive == self._receive_head and not self._blocked:
                 parsed = parse_request(self._held, self._gateway.head_limits, self._head)
                 if parsed is None:
-                    self._await_head()
+                    if not self._begun:
+                        # Absolute from the head's first octet: drips do not move it.
+                        self._begun = True
+                        self.deadline = self._gateway.now() + self._gateway.timeouts.head
                     break
                 head, consumed = parsed
                 self._held = self._held[consumed:]
@@ -111,12 +116,6 @@ class Connection(protocol.Protocol):
             self._refuse(e)
         finally:
             self._serving = False
-
-    def _await_head(self) -> None:
-        if not self._begun:
-            # Absolute from the head's first octet: drips do not move it.
-            self._begun = True
-            self.deadline = self._gateway.now() + self._gateway.timeouts.head
 
     def _begin(self, head: RequestHead) -> None:
         gateway = self._gateway
@@ -142,7 +141,8 @@ class Connection(protocol.Protocol):
         self._body = bodies.reader_for(head.length)
         self._receive = self._receive_body
         self._pace.restart(now)
-        self.deadline = now + gateway.timeouts.body_idle
+        # Who waits for a 100 has his time from then on.
+        self.deadline = NEVER if head.expects_continue else now + gateway.timeouts.body_idle
         exchange.begin()
         if self._held and self._exchange is exchange:
             data, self._held = self._held, b""
@@ -153,11 +153,12 @@ class Connection(protocol.Protocol):
         assert body is not None
         assert exchange is not None
         try:
-            now = self._gateway.now()
-            self._pace.came(len(data), now)
-            if not self._stopped:
-                self.deadline = now + self._gateway.timeouts.body_idle
             content = body.receive(data)
+            if not body.finished:
+                now = self._gateway.now()
+                self._pace.came(len(data), now)
+                if not self._stopped and not self._blocked:
+                    self.deadline = now + self._gateway.timeouts.body_idle
         except ProtocolError as e:
             self._last = True
             exchange.refuse(e)
@@ -167,7 +168,8 @@ class Connection(protocol.Protocol):
             self._held = body.rest
             self._request_ended = True
             self._receive = self._receive_early
-            self.deadline = NEVER
+            if not self._blocked:
+                self.deadline = NEVER
         if content:
             exchange.request_content(content)
         if body.finished and self._exchange is exchange:
@@ -199,6 +201,10 @@ class Connection(protocol.Protocol):
         """A 1xx; HTTP/1.0 knows none."""
         if self._head is not None and self._head.version >= 11:
             self._out.append(serialise.response_head(head))
+        if head.status == 100 and self._receive == self._receive_body and not self._stopped:
+            now = self._gateway.now()
+            self._pace.restart(now)
+            self.deadline = now + self._gateway.timeouts.body_idle
 
     def send_whole(self, head: ResponseHead, content: bytes) -> None:
         """The final response with all its content."""
@@ -220,9 +226,7 @@ class Connection(protocol.Protocol):
             else:
                 self._chunked = True
                 head.fields.append((b"transfer-encoding", b"chunked"))
-        if not self._request_ended:
-            self._last = True
-        if self._last or self._gateway.draining:
+        if self._last or not self._request_ended or self._gateway.draining:
             self._last = True
             head.fields.append((b"connection", b"close"))
         elif old:
@@ -247,9 +251,9 @@ class Connection(protocol.Protocol):
             self._opening.proven()
         if not self._last:
             self._receive = self._receive_head
-            self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
-            if self._stopped:
-                self._resume_input()
+            if not self._blocked:  # else the write stall's runs
+                self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
+            self._resume_input()
             if self._held:
                 self._serve()
         elif self._request_ended and not self._held:
@@ -286,8 +290,9 @@ class Connection(protocol.Protocol):
             self._resume_input()
 
     def _resume_input(self) -> None:
-        self._stopped = False
-        self.transport.resumeProducing()
+        if self._stopped:
+            self._stopped = False
+            self.transport.resumeProducing()
 
     def switch(self, head: ResponseHead, early: bytes, upstream: Stream) -> None:
         """Leave HTTP: upstream's 101 and what came with it, then bytes both ways."""
@@ -307,8 +312,7 @@ class Connection(protocol.Protocol):
     def pauseProducing(self) -> None:
         """The client does not take what we write."""
         self._blocked = True
-        self._unsent = self.transport.buffered
-        self.deadline = self._gateway.now() + self._gateway.timeouts.write_stall
+        self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
         if self._exchange is not None:
             self._exchange.pause_response()
 
@@ -321,7 +325,10 @@ class Connection(protocol.Protocol):
                 self.deadline = self._gateway.now() + self._gateway.timeouts.body_idle
             self._exchange.resume_response()
         elif self._receive == self._receive_head:
-            self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
+            timeouts = self._gateway.timeouts
+            wait = timeouts.head if self._begun else timeouts.keepalive
+            self.deadline = self._gateway.now() + wait
+            self._resume_input()
             self._serve()
 
     def stopProducing(self) -> None:
@@ -337,9 +344,8 @@ class Connection(protocol.Protocol):
             assert self._exchange is not None
             self._last = True
             self.deadline = NEVER
-            self._exchange.refuse(
-                ProtocolError(408, "the request body stopped", "timeouts.body_idle")
-            )
+            error = ProtocolError(408, "the request body stopped", "timeouts.body_idle")
+            self._exchange.refuse(error)
         elif self._receive == self._receive_head and self._begun:
             self._refuse(ProtocolError(408, "the request head was not complete in time"))
         else:
@@ -347,17 +353,15 @@ class Connection(protocol.Protocol):
 
     def _stalled(self, now: float) -> None:
         """Nothing, or less than the minimum rate, was taken since the deadline was set."""
-        timeout = self._gateway.timeouts.write_stall
-        unsent = self.transport.buffered
-        if self._unsent - unsent < self._gateway.limits.body_rate * timeout and unsent:
-            self._gateway.count_refused("the client did not read its response")
-            exchange, self._exchange = self._exchange, None
-            if exchange is not None:
-                exchange.cancel()
-            self.abort()
+        outstanding = self.transport.outstanding
+        if not self._uptake.too_little(outstanding):
+            self.deadline = self._uptake.restart(outstanding, now)
             return
-        self._unsent = unsent
-        self.deadline = now + timeout
+        self._gateway.count_refused("the client did not read its response")
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        self.abort()
 
     def drain(self) -> None:
         """Close as soon as no request runs."""
@@ -368,15 +372,13 @@ class Connection(protocol.Protocol):
     def _linger(self) -> None:
         """More of the request may be on its way."""
         self._leave()
-        if self._stopped:
-            self.transport.resumeProducing()
+        self._resume_input()
         Lingering(self._gateway, self.transport)
 
     def _close(self) -> None:
         self._receive = self._receive_nothing
         self._blocked = False
-        self._unsent = self.transport.buffered
-        self.deadline = self._gateway.now() + self._gateway.timeouts.write_stall
+        self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -393,8 +395,6 @@ class Connection(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """The client is gone."""
         exchange, self._exchange = self._exchange, None
-        self._receive = self._receive_nothing
-        self._gateway.deadlines.discard(self)
-        self._gateway.connections.discard(self)
+        self._leave()
         if exchange is not None:
             exchange.cancel()

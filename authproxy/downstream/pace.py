@@ -1,8 +1,8 @@
-"""Owns one question: does a client send its content fast enough to be waited for?"""
+"""Owns two questions: does a client send, and take, fast enough to be waited for?"""
 
 from __future__ import annotations
 
-from ..settings import Limits
+from ..settings import Limits, Timeouts
 from ..wire.errors import ProtocolError
 
 
@@ -31,3 +31,23 @@ class Pace:
         limits = self._limits
         if elapsed > limits.body_rate_after and self._octets < limits.body_rate * elapsed:
             raise ProtocolError(408, "the request body came too slowly", "limits.body_rate")
+
+
+class Uptake:
+    """How much of what it is sent a client takes: limits.body_rate over timeouts.write_stall."""
+
+    __slots__ = ("_least", "_outstanding", "_stall")
+
+    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
+        self._stall = timeouts.write_stall
+        self._least = max(1, limits.body_rate * self._stall)
+        self._outstanding = 0
+
+    def restart(self, outstanding: int, now: float) -> float:
+        """Measure from now on, with so many octets on their way. Returns when to look again."""
+        self._outstanding = outstanding
+        return now + self._stall
+
+    def too_little(self, outstanding: int) -> bool:
+        """Whether too few of them were taken, by the moment of looking again."""
+        return outstanding > 0 and self._outstanding - outstanding < self._least

@@ -16,7 +16,10 @@ Which of these a stream does is its state: the bound method that `doRead` is.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -111,6 +114,17 @@ class Stream(_Base):
     def buffered(self) -> int:
         """Octets written that the kernel has not taken yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen + len(self._unsent)
+
+    @property
+    def outstanding(self) -> int:
+        """Octets that the peer has not taken: `buffered`, and those that the kernel holds.
+
+        The kernel asks for more only when a third of its buffer, which may have 4 MiB, is free.
+        """
+        held = bytes(4)
+        with suppress(OSError):
+            held = fcntl.ioctl(self.socket, termios.TIOCOUTQ, held)
+        return self.buffered + int.from_bytes(held, sys.byteorder)
 
     # Reading.
 
@@ -273,6 +287,9 @@ class Stream(_Base):
         self.send_unsent()
         super().loseWriteConnection()
 
+    def stopProducing(self) -> None:
+        """Whom we feed is gone: how we end is for the protocol of the two to say (relay.py)."""
+
     def _postLoseConnection(self) -> Any:
         self._send_close_notify()
         return main.CONNECTION_DONE
@@ -280,6 +297,8 @@ class Stream(_Base):
     def _closeWriteConnection(self) -> None:
         self._send_close_notify()
         super()._closeWriteConnection()
+        if self.connected:
+            self.startReading()  # for the peer's end; its input, until then, is the protocol's
 
     def _send_close_notify(self) -> None:
         if self.tls is not None and self._owner is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.settings import Limits, Settings
+from authproxy.settings import Limits, Settings, Timeouts
 
 from ..world import OK, World, fields_of, get, say
 
@@ -76,6 +76,22 @@ class RequestTests(_Tests):
         self.assertTrue(client.paused)
         say(world.origins[0], OK)
         self.assertFalse(client.paused)
+
+    def test_input_is_bounded_while_the_client_does_not_read(self) -> None:
+        """Nothing runs for it, and what it sends is not taken either."""
+        world = self.world(pipelined_bytes=1000)
+        client = world.client()
+        say(client, get())
+        [origin] = world.origins
+        client.protocol.pauseProducing()
+        say(origin, OK)
+        origin.take()
+        say(client, get(b"/2", b"X: " + b"y" * 1000))
+        self.assertTrue(client.paused)
+        self.assertEqual(origin.take(), b"")
+        client.protocol.resumeProducing()
+        self.assertFalse(client.paused)
+        self.assertTrue(origin.take().startswith(b"GET /2 "))
 
     def test_many_pipelined_answers_do_not_recurse(self) -> None:
         world = World(Settings())
@@ -340,6 +356,29 @@ class DeadlineTests(_Tests):
         self.assertEqual(client.ended, "")
         world.advance(60)
         self.assertEqual(client.ended, "abort")
+
+    def test_keepalive_does_not_cut_who_still_reads(self) -> None:
+        world = World(evolve(Settings(), timeouts=evolve(Timeouts(), keepalive=5)))
+        client = world.client()
+        say(client, get())
+        client.buffered = 100000
+        client.protocol.pauseProducing()
+        say(world.origins[0], OK)
+        world.advance(58)
+        self.assertEqual(client.ended, "")
+        world.advance(4)
+        self.assertEqual(client.ended, "abort")
+
+    def test_a_head_that_began_before_the_client_stopped_reading(self) -> None:
+        world = self.world()
+        client = world.client()
+        say(client, get() + b"GET / HT")
+        say(world.origins[0], OK)
+        client.protocol.pauseProducing()  # the transport says so at the end of a batch of events
+        client.protocol.resumeProducing()
+        client.take()
+        world.advance(16)
+        self.assertEqual(int(client.take()[9:12]), 408)
 
 
 class BackpressureTests(_Tests):

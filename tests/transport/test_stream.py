@@ -159,6 +159,16 @@ class _StreamTests:
         self.pair.until(lambda: self.pair.here.resumes)
         self.assertEqual(self.pair.server.buffered, 0)
 
+    def test_outstanding(self) -> None:
+        """What the kernel took, the peer has not yet."""
+        self.pair.client.pauseProducing()
+        self.pair.server.write(b"x" * 10000)
+        self.assertEqual(self.pair.server.buffered, 0)
+        self.assertTrue(self.pair.server.outstanding >= 10000)
+        self.pair.client.resumeProducing()
+        self.pair.until(lambda: len(self.pair.there.received) == 10000)
+        self.assertEqual(self.pair.server.outstanding, 0)
+
     def test_lose_connection_flushes(self) -> None:
         data = b"y" * 3_000_000
         self.pair.server.write(data)

@@ -321,6 +321,14 @@ class LimitTests(_Tests):
         self.advance(20)  # and nobody hears anything twice
         self.assertEqual(pool.waiting, 0)
 
+    def test_who_has_a_dial_of_his_own_does_not_wait(self) -> None:
+        pool = self.pool(waiting=0, connections=2, idle=1)
+        waiters = [self.take(pool), self.take(pool)]
+        self.assertRaises(NoCapacity, pool.take, waiters[0])
+        for waiter in waiters:
+            self.dialled()
+            self.assertIsNotNone(waiter.connection)
+
     def test_a_dial_that_takes_too_long(self) -> None:
         pool = self.pool()
         waiter = self.take(pool)
