@@ -8,7 +8,7 @@ The layers, from the bytes up; a module imports only from those above it in this
                         what is forwarded, which site it is for, the answers that are made here
     settings, values, crosschecks, config
                         the way from a TOML file to settings
-    deadlines, errors, accesslog, notify
+    deadlines, errors, saying, accesslog, notify
                         clocks, faults and their statuses, request lines, the service manager
     certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files
                         TLS contexts of both sides, and the files that they are made of

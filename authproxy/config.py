@@ -86,6 +86,8 @@ def examine(
         message = "there is no such file. Name the configuration with --config FILE."
     except UnicodeDecodeError:
         message = "this is not UTF-8 text. Save it as UTF-8."
+    except IsADirectoryError:
+        message = "this is a directory. Name a file in it."
     except OSError as e:
         message = f"cannot be read: {e.strerror}. The user who runs authproxy must be allowed to."
     else:

@@ -48,6 +48,14 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                     " on the way.",
                 )
             )
+    if settings.listen.plain_http == "serve" and not settings.trust.proxies:
+        found.append(
+            (
+                "trust.proxies",
+                'empty, with plain_http = "serve": authentik is told http and the address of the'
+                " proxy in front. Name that proxy here.",
+            )
+        )
     return found
 
 

@@ -7,18 +7,18 @@ once it is over is told here.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from typing import TYPE_CHECKING, Any
-
-from twisted.logger import Logger
 
 from . import acme, pages
 from .accesslog import AccessLog
 from .deadlines import Deadlines
 from .exchange import Exchange
+from .saying import Sayings
 from .settings import Settings
 from .sites import SiteTable, hsts_applies
-from .trust import TrustedNetworks
+from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
 from .wire.heads import HeadLimits, RequestHead, ResponseHead
@@ -31,9 +31,6 @@ SAFE = (b"GET", b"HEAD")
 MOST_HOPS = 4  # proxies like this one that a request may pass (RFC 9110 7.6.3: Via finds loops)
 NO_REQUEST = RequestHead(b"-", b"-", 11, [])  # in the access line of what was none
 REMEMBERED = 1024  # hosts; there are few, but a client can make up more
-SAME_MESSAGE_AGAIN = 10.0  # seconds within which a repeated fault is counted, not logged
-
-log = Logger()
 
 
 class Site:
@@ -102,7 +99,7 @@ class Gateway:
         values = [site.hsts or b"" for site in sites]
         self._hsts_elsewhere = values[0] if values and all(values) else b""
         self._hsts_applies: dict[bytes, bool] = {}
-        self._faults: dict[str, tuple[float, int]] = {}
+        self.say = Sayings(self.now).say
 
     # Routing.
 
@@ -121,9 +118,11 @@ class Gateway:
         exchange.site = site
         if not client.host:
             client.host = site.fallback_host  # HTTP/1.0 without Host
+        if not client.trusted and b"x-forwarded-proto" in head.named:
+            self._doubt(client)
         if b"via" in head.named and _in_a_loop(head):
             self.count_refused("loop")
-            self._say(f"508: requests for {site.name} come back here. Is its upstream this proxy?")
+            self.say(f"508: requests for {site.name} come back here. Is its upstream this proxy?")
             self.answer_page(exchange, 508, 0, "upstream leads back to this proxy")
         elif plain and self._redirects:
             self._redirect(exchange)
@@ -136,6 +135,17 @@ class Gateway:
         else:
             return site
         return None
+
+    def _doubt(self, client: Client) -> None:
+        """A neighbour that speaks like a proxy and is not trusted: most often one was forgotten."""
+        address = client.address
+        if address == UNIX_PEER or ipaddress.ip_address(address).is_private:
+            self.say(
+                f"{address} sends X-Forwarded-Proto, and what it says is ignored. If it is a proxy"
+                f' of yours, write [trust] proxies = ["{address}"].',
+                f"doubt {address}",
+                3600,
+            )
 
     def _challenge(self, exchange: Exchange) -> bool:
         """Whether the request was one for an ACME challenge (RFC 8555 8.3), now answered."""
@@ -186,7 +196,7 @@ class Gateway:
 
     def answer_page(self, exchange: Exchange, status: int, retry_after: int, detail: str) -> None:
         """Answer with one of our own pages."""
-        exchange.request_id = pages.new_request_id()
+        exchange.request_id = exchange.request_id or pages.new_request_id()
         head, content = pages.answer(
             status,
             exchange.head.get(b"accept"),
@@ -229,7 +239,7 @@ class Gateway:
         """Count a refusal; one that a setting decides is logged with the setting's name."""
         self.refused[error.reason] += 1
         if error.limit:
-            self._say(
+            self.say(
                 f"{error.status} for {address}: {error.reason}. The limit is {error.limit} in the"
                 " configuration.",
                 error.reason,  # not the address: who has many could write as many lines
@@ -243,22 +253,12 @@ class Gateway:
             words += f" (the limit is {error.limit})"
         if exchange.upstream and exchange.upstream not in words:
             words = f"{exchange.upstream}: {words}"
-        answer = "a cut response" if exchange.responding else str(status)
-        self._say(f"{answer} for site {where}: {words}", f"{answer} {where} {words}")
-
-    def _say(self, message: str, kind: str = "") -> None:
-        """Log a fault; one of the same kind (or text) again within seconds is only counted."""
-        kind = kind or message
-        now = self.now()
-        until, repeated = self._faults.get(kind, (0.0, 0))
-        if now < until:
-            self._faults[kind] = (until, repeated + 1)
-            return
-        if len(self._faults) > 100:
-            self._faults.clear()
-        self._faults[kind] = (now + SAME_MESSAGE_AGAIN, 0)
-        again = f"({repeated} more like this before) " if repeated else ""
-        log.error("{again}{message}", message=message, again=again)
+        if exchange.responding:
+            answer = "a response was cut"
+        else:
+            exchange.request_id = pages.new_request_id()
+            answer = f"{status} (request {exchange.request_id})"
+        self.say(f"Site {where}, {answer}: {words}", f"{status} {where} {words}")
 
 
 def _in_a_loop(head: RequestHead) -> bool:

@@ -60,12 +60,17 @@ class Parts:
 class FrontDoor(MultiService):
     """The proxy.
 
-    `notes` are logged once it serves. `ports` are the listening ports: (address with the port that
-    was bound, port).
+    `notes` and `warnings` (key of the setting, text) are logged once it serves. `ports` are the
+    listening ports: (address with the port that was bound, port).
     """
 
     def __init__(
-        self, reactor: IReactorTime, parts: Parts, notifier: Notifier, notes: Sequence[str] = ()
+        self,
+        reactor: IReactorTime,
+        parts: Parts,
+        notifier: Notifier,
+        notes: Sequence[str] = (),
+        warnings: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__()
         self.setName("authproxy")
@@ -74,6 +79,7 @@ class FrontDoor(MultiService):
         self._reactor = reactor
         self._notifier = notifier
         self._notes = notes
+        self._warnings = warnings
         self._timers: list[LoopingCall] = []
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
@@ -148,6 +154,8 @@ class FrontDoor(MultiService):
             )
         for note in self._notes:
             log.info("{note}", note=note)
+        for key, warning in self._warnings:
+            log.warn("{key}: {warning}", key=key, warning=warning)
         # Everything made until now lives as long as the process: the collector need not walk it.
         gc.collect()
         gc.freeze()

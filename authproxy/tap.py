@@ -96,6 +96,7 @@ class Identity:
     def __init__(self, settings: Settings, environ: dict[str, str]) -> None:
         entries: list[tuple[tuple[str, ...], Any]] = []
         self.notes: list[str] = []
+        self.remarks = files.remarks(settings, environ)
         self.self_signed: set[SiteSettings] = set()
         minimum = settings.tls.minimum_version
         if not settings.listen.https:
@@ -173,6 +174,7 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
             proxy_protocol_from=TrustedNetworks(settings.listen.proxy_protocol_from).contains,
             handshake_timeout=timeouts.tls_handshake,
             header_timeout=timeouts.proxy_header,
+            say=gateway.say,
         )
 
     parts = Parts(
@@ -186,8 +188,8 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
         https=listener(identity.names) if settings.listen.https else None,
         listen=lambda address, opened: listen(address, opened, view),
     )
-    warnings = [f"{key}: {message}" for key, message in crosschecks.warnings(settings)]
-    return FrontDoor(reactor, parts, Notifier(os.environ), [*identity.notes, *warnings])
+    warnings = [*crosschecks.warnings(settings), *identity.remarks]
+    return FrontDoor(reactor, parts, Notifier(os.environ), identity.notes, warnings)
 
 
 def makeService(options: Options) -> IService:

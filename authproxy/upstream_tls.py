@@ -230,7 +230,8 @@ def _error(
         )
     return VerificationError(
         f"Upstream's certificate (valid until {ends:%Y-%m-%d}) is not accepted: {fault}."
-        " One of these lines in [[site]] cures it:\n"
+        " These lines in [[site]] cure it (the wrong name by the first, who issued it by another;"
+        " both may be needed):\n"
         f"    {by_name}\n"
         '    upstream_verify = "ca:/path/to/ca.pem"  # the CA that issued it, or the certificate\n'
         f'    upstream_verify = "pin:{spki_pin(certificate)}"'

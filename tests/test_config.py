@@ -472,7 +472,7 @@ class FileTests(SynchronousTestCase):
         for path, words in (
             (directory / "missing", "there is no such file. Name the configuration with --config"),
             (binary, "this is not UTF-8 text."),
-            (directory, "cannot be read: Is a directory."),
+            (directory, "this is a directory. Name a file in it."),
             (binary / "x", "cannot be read: Not a directory."),
         ):
             found, [problem] = config.examine(str(path))

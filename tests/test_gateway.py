@@ -248,6 +248,19 @@ class MisdirectedTests(Conversation):
             self.assertEqual(world.access.statuses, [421])
             self.assertEqual(world.gateway.refused["unknown host"], 1)
 
+    def test_a_proxy_that_was_forgotten_in_trust_is_named(self) -> None:
+        for peer, said in (("192.168.1.2", 1), ("127.0.0.1", 1), ("8.8.8.8", 0), ("10.0.0.9", 0)):
+            told: list[str] = []
+            world = self.world()
+            world.gateway.say = lambda message, *_: told.append(message)  # noqa: B023
+            client = world.client(peer=peer)
+            for _ in range(2):
+                say(client, request(b"", b"GET", b"/", b"X-Forwarded-Proto: https"))
+                say(world.origins[0], b"HTTP/1.1 204 No Content\r\n\r\n")
+            self.assertEqual(len(told), 2 * said, peer)
+            if said:
+                self.assertIn(f'proxies = ["{peer}"]', told[0])
+
     def test_a_loop_ends(self) -> None:
         """Upstream is this proxy itself: Via grows with every turn."""
         world = self.world()

@@ -12,7 +12,7 @@ from ..settings import Settings
 
 DESCRIPTION = (
     "Read a configuration and everything that it names, and print every problem with its cure."
-    " Exits 0 if the proxy would start with it, else 1."
+    " Exits 0 if none was found, else 1. Whether ports are free and authentik answers is not tried."
 )
 
 

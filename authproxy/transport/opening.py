@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from OpenSSL import SSL
 from twisted.internet import protocol
 from twisted.internet.interfaces import IAddress, IProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
@@ -24,8 +23,6 @@ from ..wire.errors import ProtocolError
 from . import proxy_header
 from .admission import Admission
 from .stream import Stream
-
-log = Logger()
 
 PLAIN_ON_TLS = b"This port speaks HTTPS: use https:// instead of http://.\n"
 
@@ -51,11 +48,14 @@ class Listener:
     proxy_protocol_from: Callable[[str], bool]
     handshake_timeout: float
     header_timeout: float
+    say: Callable[[str, str], None] = field(default=lambda message, kind: None)
     failures: dict[str, int] = field(default_factory=dict)
 
-    def failed(self, reason: str) -> None:
-        """Count a connection that never became HTTP."""
+    def failed(self, reason: str, message: str = "") -> None:
+        """Count a connection that never became HTTP, and say what is worth it."""
         self.failures[reason] = self.failures.get(reason, 0) + 1
+        if message:
+            self.say(message, reason)
 
     # A factory as far as twisted.internet.tcp.Port needs one.
 
@@ -106,12 +106,10 @@ class Opening(protocol.Protocol):
         try:
             header = proxy_header.parse(data)
         except ProtocolError as e:
-            self._listener.failed("bad PROXY header")
-            log.warn(
-                "A connection from {peer} was closed: {reason}. listen.proxy_protocol_from names"
-                " this address, so it must begin with a PROXY header.",
-                peer=self.peer,
-                reason=e.reason,
+            self._listener.failed(
+                "bad PROXY header",
+                f"A connection from {self.peer} was closed: {e.reason}. listen.proxy_protocol_from"
+                " names this address, so it must begin with a PROXY header.",
             )
             self.transport.abortConnection()
             return None
@@ -142,7 +140,9 @@ class Opening(protocol.Protocol):
         """It is not. Plain HTTP gets an answer that it can read; the rest is only counted."""
         words = str(reason)
         plain = "http request" in words or "HTTP request" in words
-        self._listener.failed("plain HTTP on the TLS port" if plain else "TLS handshake")
+        self._listener.failed(
+            "plain HTTP on the TLS port" if plain else "TLS handshake", self._hint(words)
+        )
         if plain:
             with suppress(OSError):
                 self.transport.socket.send(
@@ -150,6 +150,20 @@ class Opening(protocol.Protocol):
                     b"date: %b\r\ncontent-length: %d\r\n\r\n%b"
                     % (formatdate(usegmt=True).encode(), len(PLAIN_ON_TLS), PLAIN_ON_TLS)
                 )
+
+    def _hint(self, words: str) -> str:
+        """What an operator should know of a failed handshake; "" for what scanners do all day."""
+        if "unsupported protocol" in words or "no protocols available" in words:
+            return (
+                f"A client at {self.peer} is older than tls.minimum_version allows."
+                ' minimum_version = "1.2" lets it in.'
+            )
+        if "wrong version number" in words or "packet length too long" in words:
+            return (
+                f"What came from {self.peer} is not TLS. If that is a load balancer which sends a"
+                " PROXY header, name it in listen.proxy_protocol_from."
+            )
+        return ""
 
     def _opened(self) -> None:
         self._listener.deadlines.discard(self)

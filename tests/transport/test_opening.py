@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
@@ -272,6 +273,38 @@ class TLSTests(_Tests):
         self.advance(2)
         self.assert_gone(there)
         self.assertEqual((self.opened, sum(listener.failures.values())), ([], 1))
+
+    def test_hints(self) -> None:
+        """What an operator can do something about is said; scanners are only counted."""
+        proxy_v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c" + bytes(12)
+        for sent, hint in (
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "listen.proxy_protocol_from"),
+            (proxy_v2, "listen.proxy_protocol_from"),
+            (b"SSH-2.0-OpenSSH\r\n", "is not TLS"),
+        ):
+            told: list[tuple[str, str]] = []
+            listener = self.listener(tls=True)
+            listener.say = lambda *said: told.append(said)  # type: ignore[misc]  # noqa: B023
+            there = self.accept(listener)
+            there.send(sent)
+            self.assert_gone(there)
+            [(message, kind)] = told
+            self.assertIn(hint, message)
+            self.assertEqual(kind, "TLS handshake")
+
+    def test_an_old_client(self) -> None:
+        told: list[tuple[str, str]] = []
+        listener = self.listener(tls=True)
+        listener.say = lambda *said: told.append(said)  # type: ignore[misc]
+        there = self.accept(listener)
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        connection = SSL.Connection(context, there)
+        connection.set_connect_state()
+        with contextlib.suppress(SSL.Error):
+            connection.do_handshake()
+        self.turn()
+        self.assertIn("tls.minimum_version", told[0][0])
 
     def test_plain_http(self) -> None:
         listener = self.listener(tls=True)
