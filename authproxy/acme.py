@@ -6,8 +6,6 @@ import os
 import re
 import stat
 
-from .wire.heads import ResponseHead
-
 PREFIX = b"/.well-known/acme-challenge/"
 # A token is base64url (RFC 8555 8.1), so a name with a dot or a slash is none: no path escapes.
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,256}")
@@ -32,12 +30,3 @@ def challenge(webroot: str, target: bytes) -> bytes | None:
 
 def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hold everything up
-
-
-def response(content: bytes) -> ResponseHead:
-    """The head of the answer."""
-    fields = [
-        (b"content-type", b"application/octet-stream"),
-        (b"content-length", b"%d" % len(content)),
-    ]
-    return ResponseHead(200, b"OK", 11, fields, len(content))

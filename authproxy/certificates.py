@@ -78,7 +78,7 @@ def load_pair(
     root may read the original. Raises CertificateError.
     """
     chain = read_certificates(certificate, "certificate", readable)
-    key = _read_key(private_key, readable)
+    key = read_key(private_key, readable)
     ours = _public(key)
     if _public(chain[0]) != ours:
         if any(_public(other) == ours for other in chain[1:]):
@@ -147,7 +147,8 @@ def read_file(path: str, setting: str, readable: Callable[[str], str] = as_confi
     raise CertificateError(f"{setting} {path}: {cause}")
 
 
-def _read_key(path: str, readable: Callable[[str], str]) -> PrivateKey:
+def read_key(path: str, readable: Callable[[str], str] = as_configured) -> PrivateKey:
+    """The private key of a PEM file, strong enough for TLS. Raises CertificateError."""
     data = read_file(path, "private_key", readable)
     found = _KEY.search(data)
     if found is None:

@@ -34,6 +34,16 @@ OVERRIDES = {
     "certificate": ("site", "certificate"),
     "private_key": ("site", "private_key"),
 }
+_OF_NGINX = {
+    "server_name": "hosts in [[site]]",
+    "proxy_pass": "upstream in [[site]]",
+    "ssl_certificate": "certificate in [[site]]",
+    "ssl_certificate_key": "private_key in [[site]]",
+    "ssl_protocols": "minimum_version in [tls]",
+    "set_real_ip_from": "proxies in [trust]",
+    "access_log": "access in [log]",
+    "client_max_body_size": "body_bytes in [limits]",
+}
 _LISTS = ("http", "https", "host")
 
 
@@ -190,6 +200,8 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
 def _unknown(name: str, shape: type[Any]) -> str:
     """What to say of a key that does not exist."""
     names = values.keys_of(shape)
+    if name in _OF_NGINX:
+        return f"there is no such setting. What nginx calls so is {_OF_NGINX[name]} here."
     close = get_close_matches(name, names, 1, 0.6)
     if close:
         return f"there is no such setting. Did you mean {close[0]}?"

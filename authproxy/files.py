@@ -13,7 +13,15 @@ from functools import partial
 
 from . import values
 from .certificate_copies import readable_copy
-from .certificates import CertificateError, Pair, load_pair, notes, server_context
+from .certificates import (
+    CertificateError,
+    Pair,
+    load_pair,
+    notes,
+    read_certificates,
+    read_key,
+    server_context,
+)
 from .settings import Settings, SiteSettings
 from .upstream_tls import UpstreamTLS
 
@@ -23,10 +31,7 @@ def problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, 
     found = []
     for number, site in enumerate(settings.sites, 1):
         if site.certificate and site.private_key:
-            try:
-                server_context(_load(site, environ), minimum_version=settings.tls.minimum_version)
-            except CertificateError as e:
-                found.append(_problem(number, e))
+            found += [_problem(number, e) for e in _pair_problems(site, settings, environ)]
         verify = site.upstream_verify
         for upstream in site.upstreams:
             if upstream.scheme != "https":
@@ -54,6 +59,28 @@ def remarks(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, s
                 for note in notes(pair, site.hosts, time.time())
             ]
     return said
+
+
+def _pair_problems(
+    site: SiteSettings, settings: Settings, environ: Mapping[str, str]
+) -> list[CertificateError]:
+    """What is wrong with each of the two files; or, where nothing is, with the two together."""
+    readable = partial(readable_copy, environ=environ)
+    found = []
+    for read in (
+        lambda: read_certificates(site.certificate, "certificate", readable),
+        lambda: read_key(site.private_key, readable),
+    ):
+        try:
+            read()
+        except CertificateError as e:
+            found.append(e)
+    if not found:
+        try:
+            server_context(_load(site, environ), minimum_version=settings.tls.minimum_version)
+        except CertificateError as e:
+            found.append(e)
+    return found
 
 
 def _problem(number: int, error: CertificateError) -> tuple[str, str]:

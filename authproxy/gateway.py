@@ -21,7 +21,7 @@ from .sites import SiteTable, hsts_applies
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
-from .wire.heads import HeadLimits, RequestHead, ResponseHead
+from .wire.heads import HeadLimits, RequestHead
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -127,9 +127,7 @@ class Gateway:
         elif plain and self._redirects:
             self._redirect(exchange)
         elif head.target == b"*":
-            exchange.answer(
-                ResponseHead(204, b"No Content", 11, [(b"allow", pages.METHODS)], 0), b""
-            )
+            exchange.answer(*pages.complete(204, [(b"allow", pages.METHODS)], b""))
         elif head.length > self.limits.body_bytes > 0:
             exchange.refuse(ProtocolError(413, "the request is too large", "limits.body_bytes"))
         else:
@@ -156,7 +154,8 @@ class Gateway:
         if content is None or exchange.head.method not in SAFE:
             self.answer_page(exchange, 404, 0, "")
         else:
-            exchange.answer(acme.response(content), content)
+            fields = [(b"content-type", b"application/octet-stream")]
+            exchange.answer(*pages.complete(200, fields, content))
         return True
 
     def _redirect(self, exchange: Exchange) -> None:

@@ -89,20 +89,20 @@ def answer(
         fields.append((b"retry-after", b"%d" % retry_after))
     if status == 405:
         fields.append((b"allow", METHODS))
-    return _complete(status, fields, content)
+    return complete(status, fields, content)
 
 
 def redirect(location: bytes, status: int) -> tuple[ResponseHead, bytes]:
     """A redirect (RFC 9110 15.4). `location` is made of validated parts."""
-    return _complete(status, [(b"location", location)], b"")
+    return complete(status, [(b"location", location)], b"")
 
 
-def _complete(status: int, fields: Fields, content: bytes) -> tuple[ResponseHead, bytes]:
-    fields = [
-        (b"date", formatdate(usegmt=True).encode()),
-        (b"content-length", b"%d" % len(content)),
-        *fields,
-    ]
+def complete(status: int, fields: Fields, content: bytes) -> tuple[ResponseHead, bytes]:
+    """A response made here and its content: Date (RFC 9110 6.6.1), the length, these fields."""
+    made: Fields = [(b"date", formatdate(usegmt=True).encode())]
+    if status != 204:  # RFC 9110 8.6
+        made.append((b"content-length", b"%d" % len(content)))
+    fields = [*made, *fields]
     return ResponseHead(status, _phrase(status).encode(), 11, fields, len(content)), content
 
 

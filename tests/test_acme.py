@@ -51,9 +51,3 @@ class ChallengeTests(SynchronousTestCase):
         """Opening a pipe waits for its other end; the reactor must not."""
         os.mkfifo(self.directory / "pipe")
         self.assertIsNone(self.get(b"pipe"))
-
-    def test_response(self) -> None:
-        head = acme.response(b"authorization")
-        self.assertEqual((head.status, head.length), (200, 13))
-        self.assertEqual(head.get(b"content-type"), b"application/octet-stream")
-        self.assertEqual(head.get(b"content-length"), b"13")

@@ -55,7 +55,6 @@ class FilesTests(SynchronousTestCase):
         for certificate, key, setting, words in (
             (missing, "", "certificate", "there is no such file"),
             ("", missing, "private_key", "there is no such file"),
-            (self.key, self.certificate, "certificate", "swapped?"),
             (self.file("o.key", key_pem(OTHER.key)), "", "certificate", "no certificate"),
             ("", self.file("o.key", key_pem(OTHER.key)), "private_key", "does not belong"),
             (self.file("empty", b""), "", "certificate", "no certificate in the file"),
@@ -66,6 +65,14 @@ class FilesTests(SynchronousTestCase):
             self.assertIn(words, message)
             named = {"certificate": certificate, "private_key": key}[setting]
             self.assertTrue(message.startswith(named), message)
+
+    def test_both_files_at_once(self) -> None:
+        missing = str(self.directory / "missing.pem")
+        for certificate, key in ((missing, missing), (self.key, self.certificate)):
+            found = self.problems(self.site(certificate, key))
+            self.assertEqual(
+                [setting for setting, _ in found], ["site[1].certificate", "site[1].private_key"]
+            )
 
     def test_ca(self) -> None:
         for content, ok in ((chain_pem(issue(ca=True).certificate), True), (b"x", False)):

@@ -73,12 +73,12 @@ class CheckTests(SynchronousTestCase):
             '[[site]]\nupstream = "https://10.0.0.5"\nupstream_verify = "ca:/nowhere/ca"\n'
         )
         self.assertEqual((status, out), (1, []))
-        self.assertEqual(err[-1], "9 problems.")
+        self.assertEqual(err[-1], "10 problems.")
         self.assertTrue(all(line.startswith(f"{self.path}: ") for line in err[:-1]))
         self.assertEqual(
             sorted(line.split(": ")[1] for line in err[:-1]),
             sorted([
-                "workers", "listen.https[1]", "timeout", "pool.idle", "site[1].hts",
+                "workers", "listen.https[1]", "timeout", "pool.idle", "site[1].hts", "site[1].private_key",
                 "listen.acme_webroot", "log.access", "site[1].certificate",
                 "site[2].upstream_verify",
             ]),
