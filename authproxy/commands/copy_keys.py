@@ -44,7 +44,9 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
         )
     # Root's to write as well: Twisted's list of plugins. Without it every start looks through them
     # all, and complains that the service may not write the list.
+    mask = os.umask(0o022)  # the unit's is 0077, and the service is to read it
     list(getPlugins(IPlugin))
+    os.umask(mask)
     return _report(_copy(settings, runtime))
 
 
