@@ -9,6 +9,7 @@ several settings at once is `crosschecks.py`'s.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -66,6 +67,13 @@ class ConfigError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def path_or_default(path: str | None) -> str | None:
+    """The file that a command reads: the one it was told, DEFAULT_PATH if it exists, or none."""
+    if path is None and os.path.exists(DEFAULT_PATH):
+        return DEFAULT_PATH
+    return path
 
 
 def load(path: str | None, overrides: Mapping[str, str] | None = None) -> Settings:

@@ -34,7 +34,7 @@ class Downstream(Protocol):
         """A 1xx."""
 
     def send_whole(self, head: ResponseHead, content: bytes) -> None:
-        """The final response, all of it; the carrier forgets the exchange."""
+        """The final response, all of it, of known length; the carrier forgets the exchange."""
 
     def send_head(self, head: ResponseHead) -> None:
         """The final response; `head.length` says how its content will end."""
@@ -66,11 +66,11 @@ class Exchange:
 
     `status`, `sent` (octets of content sent to the client), `started` (clock seconds), `upstream`
     (which server, as text) and `request_id` (set where an answer was made here) are what the access
-    line says.
+    line says. `received` counts octets of the request's content; `responding`: the final response
+    has begun. `site` is set by Gateway.route.
     """
 
     __slots__ = (
-        "_collected",
         "_connection",
         "_content",
         "_downstream",
@@ -79,13 +79,13 @@ class Exchange:
         "_gateway",
         "_leasing",
         "_read_paused",
-        "_responding",
         "_trailers",
         "_tries",
         "client",
         "head",
         "received",
         "request_id",
+        "responding",
         "sent",
         "site",
         "started",
@@ -115,11 +115,10 @@ class Exchange:
         self._connection: Connection | None = None
         self._forwarded: RequestHead | None = None
         self._content: list[bytes] | None = None
-        self._collected = 0
         self._ended = head.length == 0
         self._trailers: Fields = []
         self._leasing = False
-        self._responding = False
+        self.responding = False
         self._read_paused = False
         self._tries = 0
 
@@ -133,7 +132,6 @@ class Exchange:
         site = self._gateway.route(self)
         if site is None:
             return  # answered
-        self.site = site
         # An asynchronous authorization step goes here: it calls _authorized when it is done.
         self._authorized(site)
 
@@ -198,8 +196,7 @@ class Exchange:
         if self._content is None:
             self._content = []
         self._content.append(data)
-        self._collected += len(data)
-        if self._collected >= self._gateway.limits.body_collect:
+        if self.received >= self._gateway.limits.body_collect:
             self._read_paused = True
             self._downstream.pause_reading()
             if not self._leasing:
@@ -236,7 +233,7 @@ class Exchange:
     def cancel(self) -> None:
         """The client is gone. Nobody reads an answer: stop asking for it."""
         self._let_go()
-        if not self._responding:
+        if not self.responding:
             self.status = CLIENT_CLOSED
         self._gateway.finished(self)
 
@@ -258,7 +255,7 @@ class Exchange:
 
     def response_head(self, head: ResponseHead) -> None:
         """Upstream's final response begins."""
-        self._responding = True
+        self.responding = True
         self.status = head.status
         self._downstream.send_head(forwarding.response(head, self._gateway.hsts(self)))
 
@@ -281,7 +278,7 @@ class Exchange:
         """Upstream agreed to the upgrade: the two connections leave HTTP."""
         connection, self._connection = self._connection, None
         assert connection is not None
-        self._responding = True
+        self.responding = True
         self.status = 101
         self.sent = len(early)
         self._downstream.switch(
@@ -323,7 +320,7 @@ class Exchange:
     def answer(self, head: ResponseHead, content: bytes) -> None:
         """Answer the request with this; the access line says so."""
         self.status = head.status
-        self._responding = True
+        self.responding = True
         hsts = self._gateway.hsts(self)
         if hsts:
             head.fields.append((b"strict-transport-security", hsts))
@@ -341,13 +338,8 @@ class Exchange:
         self._gateway.upstream_fault(self, error, status)
         self._answer_or_abort(status, retry_after, "")
 
-    @property
-    def responding(self) -> bool:
-        """Whether the final response has begun."""
-        return self._responding
-
     def _answer_or_abort(self, status: int, retry_after: int, detail: str) -> None:
-        if self._responding:
+        if self.responding:
             # It has begun: the only honest end is one that shows.
             self._gateway.finished(self)
             self._downstream.abort()

@@ -53,7 +53,7 @@ def remarks(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, s
     said = []
     for number, site in enumerate(settings.sites, 1):
         if site.certificate:
-            pair = _load(site, environ)
+            pair = load(site, environ)
             said += [
                 (f"site[{number}].certificate", note)
                 for note in notes(pair, site.hosts, time.time())
@@ -77,7 +77,7 @@ def _pair_problems(
             found.append(e)
     if not found:
         try:
-            server_context(_load(site, environ), minimum_version=settings.tls.minimum_version)
+            server_context(load(site, environ), minimum_version=settings.tls.minimum_version)
         except CertificateError as e:
             found.append(e)
     return found
@@ -91,7 +91,8 @@ def _problem(number: int, error: CertificateError) -> tuple[str, str]:
     return f"site[{number}].{setting}", message
 
 
-def _load(site: SiteSettings, environ: Mapping[str, str]) -> Pair:
+def load(site: SiteSettings, environ: Mapping[str, str]) -> Pair:
+    """The certificate and key of a site, or root's copies of them. Raises CertificateError."""
     return load_pair(
         site.certificate, site.private_key, readable=partial(readable_copy, environ=environ)
     )

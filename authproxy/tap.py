@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -17,8 +16,7 @@ from twisted.python import usage
 
 from . import config, crosschecks, files
 from .accesslog import AccessLog
-from .certificate_copies import readable_copy
-from .certificates import CertificateError, ServerNames, load_pair, server_context
+from .certificates import CertificateError, ServerNames, server_context
 from .daemon import Daemon
 from .deadlines import Deadlines
 from .downstream.http1 import Connection
@@ -60,9 +58,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read settings and certificates; what is wrong with them ends twistd with a message."""
-        path = self["config"]
-        if path is None and os.path.exists(config.DEFAULT_PATH):
-            path = config.DEFAULT_PATH
+        path = config.path_or_default(self["config"])
         overrides = {
             name.replace("-", "_"): value
             for name, value in self.items()
@@ -104,11 +100,7 @@ class Identity:
             return
         for site in settings.sites:
             if site.certificate:
-                pair = load_pair(
-                    site.certificate,
-                    site.private_key,
-                    readable=partial(readable_copy, environ=environ),
-                )
+                pair = files.load(site, environ)
             else:
                 directory = state_directory(environ)
                 hosts = [host for host in site.hosts if "*" not in host]
@@ -147,7 +139,7 @@ def build_site(
 
 
 def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontDoor:
-    """Put everything together. Nothing is bound or read here."""
+    """Put everything together. Nothing is bound here."""
     dispatcher = Dispatcher()
     view = TransportReactor(reactor, dispatcher)
     deadlines = Deadlines(reactor, time.monotonic)

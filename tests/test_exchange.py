@@ -93,6 +93,16 @@ class WhoIsOwedTests(_Tests):
         world.advance(2)
         self.assertEqual(status_of(client.take()), 504)
 
+    def test_a_103_is_not_the_100(self) -> None:
+        """Otherwise both sides would wait, and nobody's deadline run."""
+        world = self.world()
+        client = world.client()
+        say(client, get(b"/", b"Content-Length: 5", b"Expect: 100-continue", method=b"PUT"))
+        say(world.origins[0], b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 103"))
+        world.advance(61)
+        self.assertEqual(status_of(client.take()), 504)
+
     def test_the_client_has_its_time_after_the_100(self) -> None:
         world = self.world()
         client = world.client()

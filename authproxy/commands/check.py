@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 
@@ -23,9 +22,7 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
         "-c", "--config", metavar="FILE", default=None,
         help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
     )  # fmt: skip
-    path = parser.parse_args(arguments).config
-    if path is None and os.path.exists(config.DEFAULT_PATH):
-        path = config.DEFAULT_PATH
+    path = config.path_or_default(parser.parse_args(arguments).config)
     settings, problems = config.examine(path)
     problems = problems + [
         config.Problem(settings.path, key, message)

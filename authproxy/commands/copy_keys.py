@@ -26,10 +26,8 @@ DESCRIPTION = (
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command. Returns the exit status: 0, or 1 and the reasons on stderr."""
     parser = argparse.ArgumentParser(prog="authproxy copy-keys", description=DESCRIPTION)
-    parser.add_argument("--config", metavar="FILE", default=None, help="configuration file")
-    path = parser.parse_args(arguments).config
-    if path is None and os.path.exists(config.DEFAULT_PATH):
-        path = config.DEFAULT_PATH
+    parser.add_argument("-c", "--config", metavar="FILE", default=None, help="configuration file")
+    path = config.path_or_default(parser.parse_args(arguments).config)
     try:
         settings = config.load(path, {})
     except config.ConfigError as e:

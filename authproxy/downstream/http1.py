@@ -207,12 +207,10 @@ class Connection(protocol.Protocol):
             self.deadline = now + self._gateway.timeouts.body_idle
 
     def send_whole(self, head: ResponseHead, content: bytes) -> None:
-        """The final response with all its content."""
+        """The final response with all its content, of known length."""
         self.send_head(head)
         if content:
-            self._out.append(serialise.chunk(content) if self._chunked else content)
-        if self._chunked:
-            self._out.append(serialise.last_chunk())
+            self._out.append(content)
         self._end()
 
     def send_head(self, head: ResponseHead) -> None:

@@ -243,8 +243,9 @@ class Connection(protocol.Protocol):
             self._informational += 1
             if self._informational > MOST_INFORMATIONAL:
                 raise ProtocolError(502, "too many informational responses")
-            self._owes = self._request_ended
-            self._await_response()
+            if head.status == 100:  # the turn is the client's; no other 1xx lets it go on
+                self._owes = self._request_ended
+                self._await_response()
             exchange = self._exchange
             assert exchange is not None
             exchange.response_informational(head)
