@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, Logger, textFileLogObserver
 
 from .service import FrontDoor
-from .transport.listening import ListenError
+from .transport.binding import ListenError
 
 log = Logger()
 

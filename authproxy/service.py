@@ -27,8 +27,8 @@ from .deadlines import Deadlines
 from .gateway import Gateway
 from .notify import Notifier
 from .settings import ListenAddress, Settings
+from .transport.binding import ListenError, or_unprivileged, wanted
 from .transport.dispatch import Dispatcher
-from .transport.listening import ListenError
 from .transport.opening import Listener
 from .upstream.pool import Pool
 
@@ -37,7 +37,6 @@ DRAIN_TICK = 0.05  # seconds between two looks at what is left
 # Seconds over which relays close: outposts must not all come back at once, and a proxy with only
 # WebSockets is to be gone within 10.
 RELAY_SPREAD = 7.0  # and timeouts.linger for those that do not close
-UNPRIVILEGED = {80: 8080, 443: 8443}  # where to listen when the default ports may not be bound
 
 log = Logger()
 
@@ -94,14 +93,11 @@ class FrontDoor(MultiService):
         parts = self.parts
         if parts.dispatcher is not None:
             parts.dispatcher.attach(self._reactor)  # type: ignore[arg-type]
-        listen = parts.settings.listen
         try:
-            if parts.http is not None:
-                for address in listen.http:
-                    self._listen(address, parts.http, fixed=listen.http_explicit)
-            if parts.https is not None:
-                for address in listen.https:
-                    self._listen(address, parts.https, fixed=listen.https_explicit)
+            for scheme, address, fixed in wanted(parts.settings.listen):
+                listener = parts.https if scheme == "https" else parts.http
+                if listener is not None:
+                    self._listen(address, listener, fixed)
         except ListenError:
             for _, port in self.ports:
                 port.stopListening()
@@ -109,19 +105,9 @@ class FrontDoor(MultiService):
         parts.gateway.https_port = self._public_port()
 
     def _listen(self, address: ListenAddress, listener: Listener, fixed: bool) -> None:
-        try:
-            port = self.parts.listen(address, listener)
-        except ListenError as e:
-            other = None if fixed else UNPRIVILEGED.get(address.port)
-            if other is None or not e.no_permission:
-                raise
-            log.info(
-                "Port {port} may not be bound by this user: listening on {other} instead.",
-                port=address.port,
-                other=other,
-            )
-            address = ListenAddress(kind="tcp", host=address.host, port=other)
-            port = self.parts.listen(address, listener)
+        address, port = or_unprivileged(
+            lambda address: self.parts.listen(address, listener), address, fixed
+        )
         if address.kind == "tcp" and not address.port:  # any free one: say which
             address = ListenAddress("tcp", address.host, port.getHost().port)
         self.ports.append((address, port))

@@ -15,7 +15,7 @@ from authproxy.daemon import Daemon
 from authproxy.service import RELAY_SPREAD, FrontDoor, Parts
 from authproxy.settings import Listen, ListenAddress, Settings, Timeouts
 from authproxy.transport.admission import Admission
-from authproxy.transport.listening import ListenError
+from authproxy.transport.binding import ListenError
 
 from .test_relay import SWITCHING, UPGRADE
 from .transports import FakeTransport

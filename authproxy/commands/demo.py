@@ -24,7 +24,7 @@ from .. import tap
 from ..self_signed import self_signed
 from ..settings import Listen, ListenAddress, Settings, SiteSettings, Upstream
 from ..standin.server import StandIn
-from ..transport.listening import ListenError
+from ..transport.binding import ListenError
 
 LOOPBACK = "127.0.0.1"
 DESCRIPTION = "Run an authentik stand-in with authproxy in front of it, on loopback, until Ctrl-C."

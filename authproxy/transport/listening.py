@@ -1,7 +1,7 @@
-"""Owns listening sockets: binding, adopting systemd's, and the accept loop.
+"""Owns the accept loop, on sockets that binding.py made or the supervisor handed over.
 
-The accept loop is ours because the stock one closes clients that wait in the queue when descriptors
-run out. This one stops accepting, leaves them where they are, and goes on when there is room.
+It is ours because the stock one closes clients that wait in the queue when descriptors run out.
+This one stops accepting, leaves them where they are, and goes on when there is room.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.endpoints import _SystemdParser
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.python.systemd import ListenFDs
 
 from ..settings import ListenAddress
+from .binding import BACKLOG, bind
 from .opening import Listener
-from .portholder import describe_holder
 from .stream import TCPServer, UNIXServer
 
 if TYPE_CHECKING:
@@ -29,25 +25,12 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-BACKLOG = 4096  # Twisted's default of 50 refuses clients in a burst
 ACCEPTS_AT_ONCE = 64  # then the connections that are open have their turn
 SAID_AGAIN = 60.0  # seconds between two messages about that
 RETRY = 0.2  # seconds until accepting is tried again when descriptors ran out
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = Logger()
-
-
-class ListenError(Exception):
-    """A listener cannot be opened; the message names the address, the cause and the cure.
-
-    `no_permission`: the port may not be bound by this user.
-    """
-
-    def __init__(self, message: str, address: ListenAddress, no_permission: bool = False) -> None:
-        super().__init__(message)
-        self.host, self.port = address.host, address.port
-        self.no_permission = no_permission
 
 
 class _Accepting(_Base):
@@ -124,13 +107,6 @@ class TCPPort(_Accepting, tcp.Port):
 
     transport = TCPServer
 
-    def createInternetSocket(self) -> socket.socket:
-        """Dual-stack for [::], whatever the system's default is."""
-        skt: socket.socket = super().createInternetSocket()
-        if self.addressFamily == socket.AF_INET6:
-            skt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self.interface != "::"))
-        return skt
-
 
 class UNIXPort(_Accepting, unix.Port):
     """A unix listening socket."""
@@ -159,109 +135,27 @@ def listen(address: ListenAddress, listener: Listener, reactor: Any) -> IListeni
 
     `reactor` is the transports' view of the reactor (dialling.TransportReactor).
     """
-    try:
-        if address.kind == "systemd":
-            return _adopt(address, listener, reactor)
-        if address.kind == "unix":
-            return _listen_unix(address.path, listener, reactor)
-        return _listen_tcp(address.host, address.port, listener, reactor)
-    except CannotListenError as e:
-        raise _explained(address, e.socketError) from None
-    except OSError as e:
-        raise _explained(address, e) from None
+    [skt] = bind(address)
+    return listen_on(skt, listener, reactor, ours=address.kind == "unix")
 
 
-def _listen_tcp(host: str, port: int, listener: Any, reactor: Any) -> IListeningPort:
-    if host == "::" and not _have_ipv6():
-        log.warn("This kernel has no IPv6: listening on 0.0.0.0:{port} instead.", port=port)
-        host = "0.0.0.0"  # noqa: S104  (what [::] means here)
-    opened = TCPPort(port, listener, BACKLOG, host, reactor)
-    opened.startListening()
-    return opened
+def listen_on(
+    skt: socket.socket, listener: Listener, reactor: Any, *, ours: bool = False
+) -> IListeningPort:
+    """Accept on a listening socket, which now belongs to the port.
 
-
-def _have_ipv6() -> bool:
-    try:
-        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
-    except OSError:
-        return False
-    net = "/proc/self/net"
-    return os.path.exists(f"{net}/if_inet6") or not os.path.exists(net)
-
-
-def _listen_unix(path: str, listener: Any, reactor: Any) -> IListeningPort:
-    _remove_stale(path)
-    opened = UNIXPort(os.fsencode(path), listener, BACKLOG, 0o660, reactor)
-    opened.startListening()
-    return opened
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket file of a process that is gone; a live one stays, and binding fails."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-    except OSError:
-        return
-
-
-def _adopt(address: ListenAddress, listener: Listener, reactor: Any) -> IListeningPort:
-    """Listen on the socket that systemd passed by this name (sd_listen_fds(3), LISTEN_FDNAMES)."""
-    name = address.name
-    passed = _passed_by_systemd()
-    if name not in passed:
-        names = ", ".join(sorted(passed)) or "none"
-        raise ListenError(
-            f"systemd passed no socket named {name!r} (passed: {names}). Set"
-            f" FileDescriptorName={name} in the .socket unit and start that unit.",
-            address,
-        )
-    with socket.socket(fileno=os.dup(passed[name])) as skt:
-        family = skt.family
-        skt.setblocking(False)
+    `ours` says that a unix socket's file goes when the port closes.
+    """
     opened: Any
-    if family == socket.AF_UNIX:
-        opened = UNIXPort._fromListeningDescriptor(reactor, passed[name], listener)
-        opened.backlog = BACKLOG  # it is set anew
-        opened.outlived()
-    else:
-        opened = TCPPort._fromListeningDescriptor(reactor, passed[name], family, listener)
+    with skt:  # the port duplicates it
+        if skt.family == socket.AF_UNIX:
+            opened = UNIXPort._fromListeningDescriptor(reactor, skt.fileno(), listener)
+            opened.mode = 0o660
+            opened.backlog = BACKLOG  # it is set anew
+            if not ours:
+                opened.outlived()
+        else:
+            opened = TCPPort._fromListeningDescriptor(reactor, skt.fileno(), skt.family, listener)
     opened.startListening()
     port: IListeningPort = opened
     return port
-
-
-def _passed_by_systemd() -> dict[str, int]:
-    """Descriptors by name.
-
-    Whoever asks Twisted for them takes them out of the environment. Its own endpoints do, when they
-    are imported, which under twistd is before this module: what they found is in their parser.
-    """
-    # Of a copy: there are as many calls as sockets.
-    ours = ListenFDs.fromEnvironment(dict(os.environ))
-    return ours.inheritedNamedDescriptors() or _SystemdParser._sddaemon.inheritedNamedDescriptors()
-
-
-def _explained(address: ListenAddress, reason: Any) -> ListenError:
-    no_permission = getattr(reason, "errno", None) in (errno.EACCES, errno.EPERM)
-    return ListenError(_explain(address, reason), address, no_permission)
-
-
-def _explain(address: ListenAddress, reason: Any) -> str:
-    code = getattr(reason, "errno", None)
-    if code == errno.EADDRINUSE:
-        holder = describe_holder(address.port) if address.kind == "tcp" else ""
-        by = f" by {holder}" if holder else ""
-        return f"{address} is already in use{by}. Stop that, or choose another address in [listen]."
-    if code in (errno.EACCES, errno.EPERM):
-        return (
-            f"{address}: permission denied. Ports below 1024 need CAP_NET_BIND_SERVICE (the shipped"
-            " systemd unit gives it), and a unix socket a directory that this user may write."
-        )
-    if code == errno.EADDRNOTAVAIL:
-        return f"{address}: no interface of this machine has that address."
-    return f"{address}: {reason}."

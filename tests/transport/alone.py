@@ -19,7 +19,8 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 
 from authproxy.settings import ListenAddress
-from authproxy.transport.listening import RETRY, ListenError
+from authproxy.transport.binding import ListenError
+from authproxy.transport.listening import RETRY
 
 from .test_listening import Loop
 

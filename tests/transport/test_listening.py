@@ -20,11 +20,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from authproxy.deadlines import Deadlines
 from authproxy.settings import ListenAddress
-from authproxy.transport import listening
+from authproxy.transport import binding, listening
 from authproxy.transport.admission import Admission
+from authproxy.transport.binding import ListenError
 from authproxy.transport.dialling import TransportReactor
 from authproxy.transport.dispatch import Dispatcher
-from authproxy.transport.listening import ListenError, listen
+from authproxy.transport.listening import listen
 from authproxy.transport.opening import Listener, Opening
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -205,7 +206,7 @@ class DualStackTests(_Tests):
         self.assertRaises(ConnectionRefusedError, self.connect, port)
 
     def test_without_ipv6(self) -> None:
-        self.patch(listening, "_have_ipv6", lambda: False)
+        self.patch(binding, "_have_ipv6", lambda: False)
         port = self.loop.listen(tcp("::"))
         self.assertEqual(port.getHost().host, "0.0.0.0")
 
@@ -228,15 +229,15 @@ class ErrorTests(_Tests):
 
     def test_in_use_by_somebody_unknown(self) -> None:
         port = self.loop.listen(tcp())
-        self.patch(listening, "describe_holder", lambda _: "")
+        self.patch(binding, "describe_holder", lambda _: "")
         error = self.error(tcp(port=port.getHost().port))
         self.assertIn("is already in use.", str(error))
 
     def test_not_permitted(self) -> None:
-        def refuse(_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        self.patch(listening.TCPPort, "createInternetSocket", refuse)
+        self.patch(binding, "_internet_socket", refuse)
         error = self.error(tcp(port=443))
         self.assertTrue(error.no_permission)
         self.assertIn("CAP_NET_BIND_SERVICE", str(error))
