@@ -8,9 +8,10 @@ The layers, from the bytes up; a module imports only from those above it in this
                         what is forwarded, which site it is for, the answers that are made here
     settings, values, crosschecks, config
                         the way from a TOML file to settings
-    deadlines, errors, saying, accesslog, notify
-                        clocks, faults and their statuses, request lines, the service manager
-    certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files
+    deadlines, errors, saying, linefile, accesslog, counters, notify
+                        clocks, faults and their statuses, request lines, what is counted, the
+                        service manager
+    certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity
                         TLS contexts of both sides, and the files that they are made of
     transport/          sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
                         the accept loop, dialling
@@ -19,8 +20,13 @@ The layers, from the bytes up; a module imports only from those above it in this
     relay               bytes both ways after a 101
     gateway             what all exchanges share: sites, trust, limits, answers made here
     downstream/         connections from clients
-    service, daemon     listeners, pools and timers as Twisted services, from start to drain
+    announcement, metrics, admin
+                        what operators see of it
+    service, workers, daemon
+                        listeners, pools and timers as Twisted services, from start to drain, in
+                        one process or in several
     tap                 the wiring: from a command line to a service
+    worker              a worker process, from its start to its end
     standin/            a stand-in for authentik, for the demo and the tests
     commands/           the `authproxy` command
 

@@ -4,32 +4,26 @@ Lines are escaped (no control octet of a client reaches a terminal or a log pars
 of query parameters that carry secrets are masked. Cookie and Authorization are never written.
 
 A request costs an entry in memory; `flush`, called once a second and whenever many have come
-together, makes lines of them and writes them at once. The file is opened anew when it was moved
-away (logrotate).
+together, makes lines of them, and linefile.py writes them at once.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import select
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
+from .linefile import LineFile
 
 if TYPE_CHECKING:
     from .trust import Client
     from .wire.heads import RequestHead
 
 BATCH = 128  # entries; each may hold two lines of a head
-MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
 REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
-LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
 _MASKED = (
     "(?:code|state|token|access_token|refresh_token|id_token|id_token_hint|flow_token|itoken"
     "|samlresponse|samlrequest|password|client_secret)"
@@ -47,8 +41,6 @@ _UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 # The wall clock's second, and what AccessLog.line takes.
 Entry = tuple[int, "RequestHead", "Client", int, int, float, str, str]
 
-log = Logger()
-
 
 class AccessLog:
     """The lines of all requests.
@@ -57,27 +49,15 @@ class AccessLog:
     """
 
     def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
-        self.lost = 0
         self._path = path
+        self._file = LineFile(path, clock)
         self._as_text = self._json if form == "json" else self._combined
         self._time_format = "%Y-%m-%dT%H:%M:%S%z" if form == "json" else "%d/%b/%Y:%H:%M:%S %z"
         self._clock = clock
         self._entries: list[Entry] = []
-        self._held: list[str] = []
-        self._size = 0
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
-        self._look_at = 0.0
-        self._failing = False
         self._second = -1
         self._second_as_text = ""
         self._escaped: dict[bytes, str] = {}
-        self._ready = select.poll()
-        if path == "-":
-            self._descriptor = os.dup(1)
-            self._ready.register(self._descriptor, select.POLLOUT)
-        elif path:
-            self._open()
 
     def line(
         self,
@@ -94,7 +74,7 @@ class AccessLog:
             return
         now = int(self._clock())
         self._entries.append((now, head, client, status, sent, duration, upstream, request_id))
-        if len(self._entries) >= BATCH and not self._failing:  # then only once a second
+        if len(self._entries) >= BATCH and not self._file.failing:  # then only once a second
             self.flush()
 
     def _combined(self, entry: Entry) -> str:
@@ -148,86 +128,22 @@ class AccessLog:
             self._escaped[value] = text
         return text
 
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, nor held any longer."""
+        return self._file.lost
+
     def flush(self) -> None:
         """Write what is held. Never raises; what could not be written is held for the next time."""
-        if self._path not in ("", "-") and self._clock() >= self._look_at:
-            self._reopen_if_moved()
-        if self._entries:
-            lines = list(map(self._as_text, self._entries))
-            self._entries.clear()
-            self._held += lines
-            self._size += sum(map(len, lines))
-        if not self._held:
-            return
-        data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
-        try:
-            while data:
-                data = data[self._write(data) :]
-        except OSError as e:
-            self._held = data.decode().splitlines()
-            self._size = len(data)
-            self._failed(e)
-            return
-        self._failing = False
-        self._held.clear()
-        self._size = 0
-
-    def _write(self, data: bytes) -> int:
-        """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits:
-        other processes share the descriptor, so it cannot be made non-blocking."""
-        if self._path != "-":
-            return os.write(self._descriptor, data)
-        if not self._ready.poll(0):
-            raise BlockingIOError(errno.EAGAIN, "its reader does not take more")
-        return os.write(self._descriptor, data[: select.PIPE_BUF])
+        lines = list(map(self._as_text, self._entries))
+        self._entries.clear()
+        self._file.write(lines)
 
     def close(self) -> None:
         """Write what is held and close."""
         self.flush()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
         self._path = ""
-
-    def _open(self) -> None:
-        self._descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
-        )
-        status = os.fstat(self._descriptor)
-        self._identity = (status.st_dev, status.st_ino)
-
-    def _reopen_if_moved(self) -> None:
-        self._look_at = self._clock() + LOOK_AGAIN
-        try:
-            status = os.stat(self._path)
-            if self._identity == (status.st_dev, status.st_ino):
-                return
-        except FileNotFoundError:
-            pass
-        except OSError as e:
-            self._failed(e)
-            return
-        old = self._descriptor
-        try:
-            self._open()
-        except OSError as e:
-            self._failed(e)
-        else:
-            os.close(old)
-
-    def _failed(self, reason: OSError) -> None:
-        if not self._failing:
-            self._failing = True
-            log.error(
-                "The access log {path} cannot be written: {reason}. Lines are held, and lost when"
-                " they are too many.",
-                path="(stdout)" if self._path == "-" else self._path,
-                reason=reason.strerror,
-            )
-        if self._size > MOST_HELD:
-            self.lost += len(self._held)
-            self._held.clear()
-            self._size = 0
 
 
 def _masked(value: bytes) -> str:

@@ -4,7 +4,7 @@ All problems are found at once; each names the file, the key and the cure. Shape
 those of settings.py, checked by cattrs, whose detailed errors become `Problem`s here; what concerns
 several settings at once is `crosschecks.py`'s.
 
-`loads` is pure; `load` reads the file.
+`loads` is pure; `load`, `examine` and `read` read the file.
 """
 
 from __future__ import annotations
@@ -95,11 +95,19 @@ def examine(
     Where there are any, the settings are what could be understood: good for looking for more
     problems, and for nothing else.
     """
+    text, problem = read(path)
+    if problem is not None:
+        return Settings(path=path or ""), [problem]
+    return loads(text, path or "", overrides)
+
+
+def read(path: str | None) -> tuple[str, Problem | None]:
+    """The text of a configuration file, "" for none; or why it cannot be read."""
     if path is None:
-        return loads("", "", overrides)
+        return "", None
     try:
         with open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
+            return file.read().decode("utf-8-sig"), None
     except FileNotFoundError:
         message = "there is no such file. Name the configuration with --config FILE."
     except UnicodeDecodeError:
@@ -108,9 +116,7 @@ def examine(
         message = "this is a directory. Name a file in it."
     except OSError as e:
         message = f"cannot be read: {e.strerror}. The user who runs authproxy must be allowed to."
-    else:
-        return loads(text, path, overrides)
-    return Settings(path=path), [Problem(path, "", message)]
+    return "", Problem(path, "", message)
 
 
 def loads(

@@ -13,7 +13,6 @@ from .settings import Settings, SiteSettings
 def problems(settings: Settings) -> list[tuple[str, str]]:
     """(key, what is wrong and the cure), in the order of the file."""
     return [
-        *_process(settings),
         *_listeners(settings),
         *_limits(settings),
         *_sites(settings),
@@ -59,19 +58,15 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
     return found
 
 
-def _process(settings: Settings) -> Iterator[tuple[str, str]]:
-    if settings.workers != 1:
-        yield "workers", "this version runs in one process. Write workers = 1, or leave it out."
-
-
 def _listeners(settings: Settings) -> Iterator[tuple[str, str]]:
     listen = settings.listen
     if not listen.http and not listen.https:
         yield "listen", "nothing to listen on: http and https are both empty lists."
     known: dict[str, str] = {}
-    for key, addresses in (("http", listen.http), ("https", listen.https)):
+    admin = (listen.admin,) if listen.admin else ()
+    for key, addresses in (("http", listen.http), ("https", listen.https), ("admin", admin)):
         for number, address in enumerate(addresses, 1):
-            place = f"listen.{key}[{number}]"
+            place = f"listen.{key}" if key == "admin" else f"listen.{key}[{number}]"
             if address.port == 0 and address.kind == "tcp":
                 continue  # any free port: tests
             if str(address) in known:

@@ -9,8 +9,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .counters import Snapshot
 
 SEND_TIMEOUT = 1.0  # seconds: longer than a busy systemd needs, short beside any watchdog
+
+
+def status(counters: Snapshot) -> str:
+    """The line that `systemctl status` shows."""
+    connections, websockets, requests = (
+        int(counters.get(name, {}).get("", 0))  # no worker has reported yet
+        for name in ("client_connections", "websockets", "requests")
+    )
+    return f"STATUS={connections} connections, {websockets} WebSockets, {requests} requests"
 
 
 class Notifier:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -23,9 +23,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from .accesslog import AccessLog
+from .announcement import Announcement
+from .counters import Snapshot, snapshot
 from .deadlines import Deadlines
 from .gateway import Gateway
-from .notify import Notifier
+from .notify import Notifier, status
 from .settings import ListenAddress, Settings
 from .transport.binding import ListenError, or_unprivileged, wanted
 from .transport.dispatch import Dispatcher
@@ -59,7 +61,7 @@ class Parts:
 class FrontDoor(MultiService):
     """The proxy.
 
-    `notes` and `warnings` (key of the setting, text) are logged once it serves. `ports` are the
+    Once it serves it makes its `announcement`, if it has one (a worker has none). `ports` are the
     listening ports: (address with the port that was bound, port).
     """
 
@@ -68,8 +70,7 @@ class FrontDoor(MultiService):
         reactor: IReactorTime,
         parts: Parts,
         notifier: Notifier,
-        notes: Sequence[str] = (),
-        warnings: Sequence[tuple[str, str]] = (),
+        announcement: Announcement | None = None,
     ) -> None:
         super().__init__()
         self.setName("authproxy")
@@ -77,8 +78,7 @@ class FrontDoor(MultiService):
         self.ports: list[tuple[ListenAddress, Any]] = []
         self._reactor = reactor
         self._notifier = notifier
-        self._notes = notes
-        self._warnings = warnings
+        self._announcement = announcement
         self._timers: list[LoopingCall] = []
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
@@ -129,19 +129,11 @@ class FrontDoor(MultiService):
         self._every(FLUSH, parts.access.flush)
         if self._notifier.watchdog_interval:
             self._every(self._notifier.watchdog_interval / 2, self._alive)
-        for address, port in self.ports:
-            scheme = "https" if port.factory is parts.https else "http"
-            log.info("Listening for {scheme} on {address}.", scheme=scheme, address=address)
-        for site in parts.settings.sites:
-            log.info(
-                "{hosts} -> {upstreams}",
-                hosts=", ".join(site.hosts) or "any host",
-                upstreams=", ".join(map(str, site.upstreams)),
+        if self._announcement is not None:
+            self._announcement.make(
+                ("https" if port.factory is parts.https else "http", address)
+                for address, port in self.ports
             )
-        for note in self._notes:
-            log.info("{note}", note=note)
-        for key, warning in self._warnings:
-            log.warn("{key}: {warning}", key=key, warning=warning)
         # Everything made until now lives as long as the process: the collector need not walk it.
         gc.collect()
         gc.freeze()
@@ -153,13 +145,14 @@ class FrontDoor(MultiService):
         timer.start(seconds, now=False)
         self._timers.append(timer)
 
+    def counters(self) -> Snapshot:
+        """What was counted until now."""
+        parts = self.parts
+        listeners = [listener for listener in (parts.http, parts.https) if listener is not None]
+        return snapshot(parts.gateway, parts.pools, listeners, parts.access)
+
     def _alive(self) -> None:
-        gateway = self.parts.gateway
-        self._notifier.send(
-            "WATCHDOG=1",
-            f"STATUS={len(gateway.connections)} connections, {len(gateway.relays)} WebSockets,"
-            f" {gateway.requests} requests",
-        )
+        self._notifier.send("WATCHDOG=1", status(self.counters()))
 
     # Drain.
 

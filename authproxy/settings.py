@@ -114,7 +114,7 @@ class Verify:
 
 @frozen
 class Listen:
-    """[listen]. The last two say whether the addresses were written down, or are the defaults."""
+    """[listen]. The last three say whether the addresses were written down, or are the defaults."""
 
     http: tuple[ListenAddress, ...] = (ListenAddress("tcp", "::", 80),)
     https: tuple[ListenAddress, ...] = (ListenAddress("tcp", "::", 443),)
@@ -125,6 +125,7 @@ class Listen:
     proxy_protocol_from: tuple[CIDR, ...] = ()
     http_explicit: bool = False
     https_explicit: bool = False
+    admin_explicit: bool = False
 
 
 @frozen
@@ -243,7 +244,7 @@ class SiteSettings:
 class Settings:
     """Everything. `path` is the file that it came from, "" for the built-in defaults."""
 
-    workers: int | str = 1
+    workers: int | str = "auto"
     listen: Listen = Listen()
     trust: Trust = Trust()
     log: Log = Log()

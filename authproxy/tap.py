@@ -6,8 +6,10 @@ The only module that imports the reactor.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -16,24 +18,29 @@ from twisted.python import usage
 
 from . import config, crosschecks, files
 from .accesslog import AccessLog
-from .certificates import CertificateError, ServerNames, server_context
+from .admin import Admin
+from .announcement import Announcement
+from .certificates import CertificateError, ServerNames
 from .daemon import Daemon
 from .deadlines import Deadlines
 from .downstream.http1 import Connection
 from .gateway import Gateway, Site
+from .identity import Identity
 from .notify import Notifier
-from .self_signed import self_signed, state_directory
 from .service import FrontDoor, Parts
-from .settings import Settings, SiteSettings
+from .settings import ListenAddress, Settings, SiteSettings
 from .transport.admission import Admission, connections_allowed
 from .transport.dialling import TransportReactor
 from .transport.dispatch import Dispatcher
-from .transport.listening import listen
-from .transport.opening import Listener, Opening
+from .transport.listening import listen, listen_on
+from .transport.opening import Listener
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.dialler import Dialler
 from .upstream.pool import Pool
 from .upstream_tls import UpstreamTLS
+from .workers.handover import Handover, Listeners
+from .workers.processors import processors
+from .workers.supervisor import Supervisor
 
 log = Logger()
 
@@ -55,6 +62,8 @@ class Options(usage.Options):
     ]
     settings: Settings
     identity: Identity
+    text: str
+    overrides: dict[str, str]
 
     def postOptions(self) -> None:
         """Read settings and certificates; what is wrong with them ends twistd with a message."""
@@ -65,14 +74,18 @@ class Options(usage.Options):
             if name != "config" and value is not None
         }
         environ = dict(os.environ)
-        self.settings, problems = config.examine(path, overrides)
+        self.text, problem = config.read(path)
+        if problem is not None:
+            raise SystemExit(str(problem))
+        self.overrides = overrides
+        self.settings, problems = config.loads(self.text, path or "", overrides)
         for key, message in files.problems(self.settings, environ):
             problems.append(config.named(path or "", key, message, overrides))
         if problems:
             # Not UsageError: a page of options would come before what is wrong with a file.
             raise SystemExit("\n".join(map(str, problems)))
         try:
-            self.identity = Identity(self.settings, environ)
+            self.identity = Identity.load(self.settings, environ)
         except CertificateError as e:
             raise SystemExit(str(e)) from None
         parent: Mapping[str, Any] = self.parent or {}
@@ -83,43 +96,10 @@ class Options(usage.Options):
             )
 
 
-class Identity:
-    """Who we are to clients: the certificate of each site, or our self-signed one.
-
-    `self_signed` says which sites have none of their own: they send no HSTS.
-    """
-
-    def __init__(self, settings: Settings, environ: dict[str, str]) -> None:
-        entries: list[tuple[tuple[str, ...], Any]] = []
-        self.notes: list[str] = []
-        self.remarks = files.remarks(settings, environ)
-        self.self_signed: set[SiteSettings] = set()
-        minimum = settings.tls.minimum_version
-        if not settings.listen.https:
-            self.names: ServerNames | None = None
-            return
-        for site in settings.sites:
-            if site.certificate:
-                pair = files.load(site, environ)
-            else:
-                directory = state_directory(environ)
-                hosts = [host for host in site.hosts if "*" not in host]
-                pair, created = self_signed(directory, hosts or ["localhost"])
-                verb = "made" if created else "uses"
-                self.self_signed.add(site)
-                self.notes.append(
-                    f"No certificate is configured for {', '.join(site.hosts) or 'any host'}:"
-                    f" authproxy {verb} a self-signed one in {directory}. Browsers will warn; name"
-                    " yours with certificate and private_key in [[site]]."
-                )
-            entries.append((site.hosts, server_context(pair, minimum_version=minimum)))
-        self.names = ServerNames(entries, settings.tls.unknown_sni)
-
-
 def build_site(
     settings: Settings,
     site: SiteSettings,
-    identity: Identity,
+    self_signed: bool,
     deadlines: Deadlines,
     reactor: TransportReactor,
 ) -> Site:
@@ -133,41 +113,43 @@ def build_site(
     dialler = Dialler(reactor, tls, deadlines, settings.timeouts, settings.limits)
     pool = Pool(site.upstreams, settings.pool, deadlines, dialler.dial)
     hsts = b"max-age=%d" % site.hsts if site.hsts else None
-    if site in identity.self_signed:
+    if self_signed:
         hsts = b""
     return Site(site.hosts, pool, append=site.x_forwarded_for == "append", hsts=hsts)
 
 
-def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontDoor:
-    """Put everything together. Nothing is bound here."""
+def make_service(
+    settings: Settings,
+    identity: Identity,
+    reactor: Any,
+    sockets: Mapping[ListenAddress, socket.socket] | None = None,
+) -> FrontDoor:
+    """Put one process together. Nothing is bound here.
+
+    `sockets` are those that a worker was given: it binds none, has no admin listener and announces
+    nothing. Raises CertificateError.
+    """
     dispatcher = Dispatcher()
     view = TransportReactor(reactor, dispatcher)
     deadlines = Deadlines(reactor, time.monotonic)
     access = AccessLog(settings.log.access, settings.log.format, time.time)
-    sites = [build_site(settings, site, identity, deadlines, view) for site in settings.sites]
+    sites = [
+        build_site(settings, site, number in identity.self_signed, deadlines, view)
+        for number, site in enumerate(settings.sites)
+    ]
     gateway = Gateway(settings, sites, deadlines, access)
-    limits, timeouts = settings.limits, settings.timeouts
     admission = Admission(
-        connections_allowed(limits.connections),
-        limits.unproven_per_address,
+        connections_allowed(settings.limits.connections),
+        settings.limits.unproven_per_address,
         # Behind a unix socket there is one peer for everybody.
         lambda address: address == UNIX_PEER or gateway.networks.contains(address),
     )
+    listener = partial(_listener, gateway, admission)
 
-    def connection(opening: Opening) -> Any:
-        return Connection(gateway, opening)
-
-    def listener(names: ServerNames | None) -> Listener:
-        return Listener(
-            build=connection,
-            admission=admission,
-            deadlines=deadlines,
-            tls=names,
-            proxy_protocol_from=TrustedNetworks(settings.listen.proxy_protocol_from).contains,
-            handshake_timeout=timeouts.tls_handshake,
-            header_timeout=timeouts.proxy_header,
-            say=gateway.say,
-        )
+    def opened(address: ListenAddress, listener: Listener) -> Any:
+        if sockets is None:
+            return listen(address, listener, view)
+        return listen_on(sockets[address], listener, view)
 
     parts = Parts(
         settings=settings,
@@ -177,18 +159,69 @@ def make_service(settings: Settings, identity: Identity, reactor: Any) -> FrontD
         access=access,
         dispatcher=dispatcher,
         http=listener(None) if settings.listen.http else None,
-        https=listener(identity.names) if settings.listen.https else None,
-        listen=lambda address, opened: listen(address, opened, view),
+        https=listener(identity.server_names(settings)) if settings.listen.https else None,
+        listen=opened,
     )
+    if sockets is not None:
+        return FrontDoor(reactor, parts, Notifier({}))
+    door = FrontDoor(reactor, parts, Notifier(os.environ), announcement(settings, identity))
+    door.addService(Admin(settings.listen, door.counters, reactor))
+    return door
+
+
+def _listener(gateway: Gateway, admission: Admission, names: ServerNames | None) -> Listener:
+    """What the connections of one kind of listener share."""
+    settings = gateway.settings
+    return Listener(
+        build=lambda opening: Connection(gateway, opening),
+        admission=admission,
+        deadlines=gateway.deadlines,
+        tls=names,
+        proxy_protocol_from=TrustedNetworks(settings.listen.proxy_protocol_from).contains,
+        handshake_timeout=settings.timeouts.tls_handshake,
+        header_timeout=settings.timeouts.proxy_header,
+        say=gateway.say,
+    )
+
+
+def announcement(settings: Settings, identity: Identity) -> Announcement:
+    """What is said once everything serves."""
     warnings = [*crosschecks.warnings(settings), *identity.remarks]
-    return FrontDoor(reactor, parts, Notifier(os.environ), identity.notes, warnings)
+    return Announcement(settings, tuple(identity.notes), tuple(warnings))
+
+
+def make_supervisor(options: Options, workers: int, reactor: Any) -> Supervisor:
+    """Put the process together that starts so many workers. Nothing is bound here."""
+    settings, identity = options.settings, options.identity
+
+    def handover(listeners: Listeners) -> Handover:
+        return Handover(
+            options.text, settings.path, options.overrides, workers, listeners, identity
+        )
+
+    supervisor = Supervisor(
+        reactor,
+        settings,
+        workers,
+        handover,
+        Notifier(os.environ),
+        announcement(settings, identity),
+    )
+    supervisor.addService(Admin(settings.listen, supervisor.counters, reactor))
+    return supervisor
 
 
 def makeService(options: Options) -> IService:
     """What twistd calls."""
     from twisted.internet import reactor  # noqa: PLC0415  (importing installs one)
 
-    door = make_service(options.settings, options.identity, reactor)
+    wanted = options.settings.workers
+    workers = processors() if isinstance(wanted, str) else wanted
+    door: Any
+    if workers > 1:
+        door = make_supervisor(options, workers, reactor)
+    else:
+        door = make_service(options.settings, options.identity, reactor)
     twistd: Mapping[str, Any] = options.parent or {}
     own_log = any(twistd.get(name) for name in ("logfile", "logger", "syslog"))
     daemon: Any = Daemon(  # an IService, which mypy cannot see

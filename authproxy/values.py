@@ -24,7 +24,7 @@ from .trust import UNIX_PEER
 
 # Where the name of an attribute is not that of the key.
 KEYS = {"sites": "site", "upstreams": "upstream"}
-_NOT_IN_FILES = ("path", "http_explicit", "https_explicit")
+_NOT_IN_FILES = ("path", "http_explicit", "https_explicit", "admin_explicit")
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}")
@@ -117,7 +117,10 @@ def _table(made: Converter, shape: type[Any]) -> Callable[[Any, Any], Any]:
         result = structure(value, shape)
         if shape is Listen:
             return attrs.evolve(
-                result, http_explicit="http" in value, https_explicit="https" in value
+                result,
+                http_explicit="http" in value,
+                https_explicit="https" in value,
+                admin_explicit="admin" in value,
             )
         if shape is SiteSettings and "upstream_verify" not in value:
             near = all(upstream.loopback_or_unix for upstream in result.upstreams)

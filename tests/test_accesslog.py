@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy import accesslog
+from authproxy import linefile
 from authproxy.accesslog import AccessLog
 from authproxy.trust import Client
 from authproxy.wire.heads import RequestHead
@@ -282,11 +282,11 @@ class WritingTests(_Tests):
         log = self.open()
         self.written_by(log)
         old = self.path.rename(self.directory / "access.log.1")
-        self.now += accesslog.LOOK_AGAIN + 1
+        self.now += linefile.LOOK_AGAIN + 1
         self.written_by(log)
         self.assertEqual((old.read_text().count("\n"), self.lines()), (1, 1))
         self.path.unlink()
-        self.now += accesslog.LOOK_AGAIN + 1
+        self.now += linefile.LOOK_AGAIN + 1
         self.written_by(log)
         self.assertEqual(self.lines(), 1)
 
@@ -295,7 +295,7 @@ class WritingTests(_Tests):
         log = self.open()
         self.written_by(log)
         away = self.directory.rename(self.mktemp())
-        self.now += accesslog.LOOK_AGAIN + 1
+        self.now += linefile.LOOK_AGAIN + 1
         self.written_by(log)
         self.assertEqual((away / "access.log").read_text().count("\n"), 2)
         self.assertEqual(len(self.flushLoggedErrors()), 0)
@@ -306,7 +306,7 @@ class FullDiskTests(_Tests):
         super().setUp()
         self.room = 0
         self.tries = 0
-        self.patch(accesslog.os, "write", self.write)
+        self.patch(linefile.os, "write", self.write)
         self.log = self.open()
 
     def write(self, _descriptor: int, data: bytes) -> int:

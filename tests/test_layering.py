@@ -112,7 +112,7 @@ class LayeringTests(SynchronousTestCase):
 
     def test_who_imports_the_reactor(self) -> None:
         found = {name for name in MODULES if "twisted.internet.reactor" in imports(name)}
-        self.assertEqual(found, {"tap", "commands.demo"})
+        self.assertEqual(found, {"tap", "worker", "commands.demo"})
 
     def test_sizes(self) -> None:
         for name, tree in MODULES.items():

@@ -25,6 +25,8 @@ from .world import OK, Lines, World, fields_of, get, say
 class Access(Lines):
     """An access log that knows when it is flushed and closed."""
 
+    lost = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.flushes = 0
@@ -42,6 +44,7 @@ class FakeListener:
 
     def __init__(self) -> None:
         self.admission = Admission(100, 100, lambda _: False)
+        self.failures: dict[str, int] = {}
 
 
 class FakePort:

@@ -21,6 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from .. import tap
+from ..identity import Identity
 from ..self_signed import self_signed
 from ..settings import Listen, ListenAddress, Settings, SiteSettings, Upstream
 from ..standin.server import StandIn
@@ -65,7 +66,7 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
         _free(chosen.upstream), stand_in.site, _certificate(environ), interface=LOOPBACK
     )
     settings = _settings(chosen, upstream_port.getHost().port)
-    door = tap.make_service(settings, tap.Identity(settings, environ), loop)
+    door = tap.make_service(settings, Identity.load(settings, environ), loop)
     door.privilegedStartService()
     door.startService()
     ports = {

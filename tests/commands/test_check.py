@@ -49,7 +49,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_the_default_path(self) -> None:
         self.patch(config, "DEFAULT_PATH", str(self.path))
-        self.path.write_text("workers = 9\n")
+        self.path.write_text("workers = 0\n")
         status, _, err = self.check(None)
         self.assertEqual(status, 1)
         self.assertTrue(err[0].startswith(f"{self.path}: workers: "))
@@ -62,7 +62,7 @@ class CheckTests(SynchronousTestCase):
     def test_problems_of_every_kind_at_once(self) -> None:
         """A misspelt key must not hide that a certificate is missing, or the other way round."""
         status, out, err = self.check(
-            "workers = 2\n"
+            "workers = 0\n"
             '[listen]\nacme_webroot = "/nowhere/www"\nhttps = ["x"]\n'
             '[log]\naccess = "/nowhere/access.log"\n'
             "[timeout]\nhead = 3\n"

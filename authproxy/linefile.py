@@ -1,0 +1,128 @@
+"""Owns a file of lines that is only appended to: the access log's, on disk or on stdout.
+
+Lines are written whole and at once, so that several processes can share the file. It is opened anew
+when it was moved away (logrotate); what cannot be written is held for a while. Knows nothing of
+what the lines say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+
+from twisted.logger import Logger
+
+MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
+LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
+LAST_WORDS = 1.0  # seconds that the reader of stdout has for what is left at the end
+
+log = Logger()
+
+
+class LineFile:
+    """A log of text lines. `path` is a file, "-" for file descriptor 1, "" for none.
+
+    `lost` counts lines that were given up, `failing` says that the last write failed. Raises
+    OSError where the file cannot be opened at the start, and never after that.
+    """
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
+        self.lost = 0
+        self.failing = False
+        self._path = path
+        self._clock = clock
+        self._held: list[str] = []
+        self._size = 0
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._look_at = 0.0
+        self._ready = select.poll()
+        if path == "-":
+            self._descriptor = os.dup(1)
+            self._ready.register(self._descriptor, select.POLLOUT)
+        elif path:
+            self._open()
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Write these lines (without their LF) after what is held. What cannot be written is held
+        for the next time: `write([])` tries again."""
+        if self._path not in ("", "-") and self._clock() >= self._look_at:
+            self._reopen_if_moved()
+        self._held += lines
+        self._size += sum(map(len, lines))
+        if not self._held:
+            return
+        data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
+        try:
+            while data:
+                data = data[self._write(data) :]
+        except OSError as e:
+            self._held = data.decode().splitlines()
+            self._size = len(data)
+            self._failed(e)
+            return
+        self.failing = False
+        self._held.clear()
+        self._size = 0
+
+    def _write(self, data: bytes) -> int:
+        """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits:
+        other processes share the descriptor, so it cannot be made non-blocking."""
+        if self._path != "-":
+            return os.write(self._descriptor, data)
+        if not self._ready.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "its reader does not take more")
+        return os.write(self._descriptor, data[: select.PIPE_BUF])
+
+    def close(self) -> None:
+        """Write what is held and close."""
+        if self._path == "-" and self._held:
+            self._ready.poll(LAST_WORDS * 1000)
+            self.write(())
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._path = ""
+
+    def _open(self) -> None:
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
+        )
+        status = os.fstat(self._descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _reopen_if_moved(self) -> None:
+        self._look_at = self._clock() + LOOK_AGAIN
+        try:
+            status = os.stat(self._path)
+            if self._identity == (status.st_dev, status.st_ino):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            self._failed(e)
+            return
+        old = self._descriptor
+        try:
+            self._open()
+        except OSError as e:
+            self._failed(e)
+        else:
+            os.close(old)
+
+    def _failed(self, reason: OSError) -> None:
+        if not self.failing:
+            self.failing = True
+            log.error(
+                "The access log {path} cannot be written: {reason}. Lines are held, and lost when"
+                " they are too many.",
+                path="(stdout)" if self._path == "-" else self._path,
+                reason=reason.strerror,
+            )
+        if self._size > MOST_HELD:
+            self.lost += len(self._held)
+            self._held.clear()
+            self._size = 0

@@ -1,0 +1,132 @@
+"""Owns the life of a worker process: `python -m authproxy.worker`, started by the supervisor.
+
+It gets its settings, certificates and listening sockets from the supervisor (workers/handover.py),
+serves like a process of its own, reports what it counts once a second, and drains when it is told
+to, at SIGTERM, or when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, LogLevel, eventAsText, globalLogBeginner
+
+from . import tap
+from .service import FrontDoor
+from .settings import ListenAddress
+from .workers.channel import DESCRIPTOR, FIRST_SOCKET, Channel, adopt
+from .workers.handover import Handover
+
+REPORT = 1.0  # seconds between two reports
+
+log = Logger()
+
+
+class Worker:
+    """One process that serves. `status` is what it exits with."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.status = 0
+        self._reactor = reactor
+        self._door: FrontDoor | None = None
+        self._leaving = False
+        self._reports = LoopingCall(self._report)
+        self._reports.clock = reactor
+        self._channel = Channel(self._heard, self.leave)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        observer: Any = self._log  # an ILogObserver, which mypy cannot see
+        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+        with socket.socket(fileno=DESCRIPTOR) as channel:
+            channel.setblocking(False)
+            adopt(self._reactor, channel.fileno(), channel.family, self._channel)
+        self._reactor.callWhenRunning(self._install_signals)
+        self._reactor.run()
+
+    def _install_signals(self) -> None:
+        # A terminal's Ctrl-C reaches all processes; the supervisor says what is to be done.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self.leave)
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "handover":
+            try:
+                self._serve(Handover.of_message(message))
+            except Exception:
+                log.failure("A worker could not start")
+                self.status = 1
+                self._reactor.callLater(0, self._reactor.stop)
+        elif kind == "drain":
+            self.leave()
+        elif kind == "abort" and self._door is not None:
+            self._door.abort()
+
+    def _serve(self, handover: Handover) -> None:
+        door = tap.make_service(
+            handover.settings(), handover.identity, self._reactor, _sockets(handover)
+        )
+        door.privilegedStartService()
+        door.startService()
+        self._door = door
+        self._report()
+        self._reports.start(REPORT, now=False)
+        self._channel.tell("ready")
+
+    def _report(self) -> None:
+        if self._door is not None:
+            self._channel.tell("counters", snapshot=self._door.counters())
+
+    def leave(self) -> None:
+        """Drain and end."""
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._door is None:
+            self._reactor.stop()
+            return
+        self._channel.tell("leaving")
+        self._door.stopService().addBoth(self._drained)
+
+    def _drained(self, result: Any) -> None:
+        self._report()
+        # A turn later: what was said goes out.
+        self._reactor.callLater(0, self._reactor.stop)
+
+    def _log(self, event: Any) -> None:
+        """Everything goes to the supervisor, which knows where the log is."""
+        level = event.get("log_level") or LogLevel.info
+        if level < LogLevel.warn and not event["log_namespace"].startswith("authproxy"):
+            return  # what Twisted says of ports and factories, once for each worker
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        self._channel.tell("log", level=level.name, text=text)
+
+
+def _sockets(handover: Handover) -> dict[ListenAddress, socket.socket]:
+    return {
+        address: socket.socket(fileno=FIRST_SOCKET + n)
+        for n, (_, address) in enumerate(handover.listeners)
+    }
+
+
+def main() -> None:
+    """What the supervisor starts."""
+    from twisted.internet import reactor  # noqa: PLC0415  (importing installs one)
+
+    worker = Worker(reactor)
+    worker.run()
+    sys.exit(worker.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Several processes: who starts them, what they are told, what they tell."""

@@ -1,0 +1,159 @@
+"""Owns one worker process as the supervisor sees it: starting it, what it says, its end.
+
+Its standard output is the access log's and comes through us, so that lines of several workers are
+never mixed; its standard error is for what Python says of a process that cannot even log.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from ..counters import Snapshot
+from .channel import DESCRIPTOR, FIRST_SOCKET, Channel, adopt
+
+# Said to a service manager by the supervisor alone, and sockets of systemd are handed over by us.
+_NOT_INHERITED = frozenset(
+    {"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
+)
+LONGEST_LINE = 1 << 18  # characters of an access line whose end has not come
+
+log = Logger()
+
+
+class Owner(Protocol):
+    """Who is told of a worker."""
+
+    def worker_ready(self, worker: Worker) -> None:
+        """It serves."""
+
+    def worker_leaving(self, worker: Worker) -> None:
+        """It drains, and accepts no more."""
+
+    def worker_ended(self, worker: Worker, reason: str) -> None:
+        """The process is gone."""
+
+    def access_lines(self, lines: list[str]) -> None:
+        """Whole lines of the access log."""
+
+
+class Worker(ProcessProtocol):
+    """A worker process.
+
+    `number` is its place, from 1; `snapshot` what it counted last; `silent` how many ticks of the
+    supervisor it has said nothing. `ready` and `leaving` are as it said.
+    """
+
+    def __init__(self, number: int, started: float, owner: Owner) -> None:
+        self.number = number
+        self.started = started
+        self.snapshot: Snapshot = {}
+        self.silent = 0
+        self.ready = False
+        self.leaving = False
+        self.killed_for = ""
+        self._owner = owner
+        self._channel = Channel(self._heard, lambda: None)
+        self._line = ""
+
+    def __str__(self) -> str:
+        return f"Worker {self.number} (pid {self.pid})"
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 where there is none any more."""
+        return getattr(self.transport, "pid", None) or 0
+
+    def start(
+        self, reactor: Any, sockets: Sequence[socket.socket], stdout: bool, handover: dict[str, Any]
+    ) -> None:
+        """Start it with these listening sockets; `stdout` says whether its output is wanted."""
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        ours, theirs = socket.socketpair()
+        descriptors: dict[int, Any] = {
+            0: nothing, 1: "r" if stdout else nothing, 2: "r", DESCRIPTOR: theirs.fileno(),
+        }  # fmt: skip
+        descriptors |= {FIRST_SOCKET + n: skt.fileno() for n, skt in enumerate(sockets)}
+        with ours, theirs:
+            adopt(reactor, ours.fileno(), socket.AF_UNIX, self._channel)
+            reactor.spawnProcess(
+                self,
+                sys.executable,
+                # -P: the working directory is nobody's to put modules into.
+                [sys.executable, "-P", "-m", "authproxy.worker"],
+                env=_environment(os.environ),
+                childFDs=descriptors,
+            )
+        os.close(nothing)
+        self.tell("handover", **handover)
+
+    def tell(self, kind: str, **parts: Any) -> None:
+        """Say something to it."""
+        self._channel.tell(kind, **parts)
+
+    def kill(self, why: str) -> None:
+        """End it now."""
+        self.killed_for = why
+        try:
+            assert self.transport is not None
+            self.transport.signalProcess(signal.SIGKILL)
+        except ProcessExitedAlready:
+            pass
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        self.silent = 0
+        kind = message["kind"]
+        if kind == "counters":
+            self.snapshot = message["snapshot"]
+        elif kind == "log":
+            level = LogLevel.lookupByName(message["level"])
+            log.emit(level, "[worker {number}] {text}", number=self.number, text=message["text"])
+        elif kind == "ready":
+            self.ready = True
+            self._owner.worker_ready(self)
+        elif kind == "leaving":
+            self.leaving = True
+            self._owner.worker_leaving(self)
+
+    def outReceived(self, data: bytes) -> None:
+        """Access lines."""
+        *lines, self._line = (self._line + data.decode("ascii", "backslashreplace")).split("\n")
+        if lines:
+            self._owner.access_lines(lines)
+        if len(self._line) > LONGEST_LINE:
+            self._line = ""
+
+    def errReceived(self, data: bytes) -> None:
+        """What is not said through the channel."""
+        for line in data.decode("utf-8", "replace").splitlines():
+            log.error("[worker {number}] {text}", number=self.number, text=line)
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone."""
+        value: Any = reason.value
+        if self.killed_for:
+            words = f"was killed: {self.killed_for}"
+        elif getattr(value, "signal", None) is not None:
+            words = f"was ended by {signal.Signals(value.signal).name}"
+        else:
+            words = f"ended with status {value.exitCode}"
+        self._owner.worker_ended(self, words)
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """A worker's environment: ours, and where to find this package if it is not installed."""
+    ours = {name: value for name, value in environ.items() if name not in _NOT_INHERITED}
+    home = pathlib.Path(__file__).resolve().parents[2]
+    if home.name not in ("site-packages", "dist-packages"):
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home), ours.get("PYTHONPATH"))))
+    return ours
