@@ -41,7 +41,7 @@ COUNTED = (
     Counted("access_lines_lost", "Lines that the access log could not take."),
     Counted("upstream_dials", "Connections to upstream that were begun."),
     Counted("upstream_reuses", "Requests that a pooled connection carried."),
-    Counted("workers", "Worker processes that serve; 0 where one process does all.", lasting=False),
+    Counted("workers", "Worker processes that serve.", lasting=False),
     Counted("client_connections", "Client connections that speak HTTP.", lasting=False),
     Counted("exchanges", "Requests under way, and open WebSockets.", lasting=False),
     Counted("websockets", "Open WebSockets.", lasting=False),

@@ -201,8 +201,14 @@ class Origin(Process):
 
 def toml(document: Table) -> str:
     """A configuration file. Texts, numbers and lists of texts are written alike in JSON."""
-    lines = []
+    lines = [
+        f"{name} = {json.dumps(value)}"
+        for name, value in document.items()
+        if not isinstance(value, (Mapping, list))
+    ]
     for name, entry in document.items():
+        if not isinstance(entry, (Mapping, list)):
+            continue
         for table in entry if isinstance(entry, list) else [entry]:
             lines.append(f"[[{name}]]" if isinstance(entry, list) else f"[{name}]")
             lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
@@ -293,11 +299,14 @@ class Stage:
             upstream = f"https://{LOOPBACK}:{upstream}"
         else:
             verified = {}
-        listen = {"http": [f"{LOOPBACK}:0"], "https": [f"{LOOPBACK}:0"]}
+        listen = {"http": [f"{LOOPBACK}:0"], "https": [f"{LOOPBACK}:0"], "admin": ""}
         served = {"hosts": [HOST], "upstream": upstream} | verified
         if site is None or "certificate" not in site:
             served |= self.certificate(HOST)
-        document: dict[str, Any] = {"site": [served | dict(site or {})], "listen": listen}
+        # One process, so that a test can look into it; test_workers.py is about several.
+        workers = int(os.environ.get("AUTHPROXY_TEST_WORKERS", "1"))
+        document: dict[str, Any] = {"workers": workers}
+        document |= {"site": [served | dict(site or {})], "listen": listen}
         for name, section in sections.items():
             known = document.get(name, {})
             document[name] = known | dict(section) if isinstance(section, Mapping) else section
