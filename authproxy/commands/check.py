@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from .. import config, crosschecks, files
 from ..settings import Settings
+from ..workers.processors import processors
 
 DESCRIPTION = (
     "Read a configuration and everything that it names, and print every problem with its cure."
@@ -44,11 +45,17 @@ def _summary(settings: Settings) -> str:
     """What the proxy would do, for a reader who wonders whether that was meant."""
     listen = settings.listen
     lines = [f"{settings.path or 'The built-in defaults'}: no problem found."]
+    workers = settings.workers
+    if isinstance(workers, str):
+        workers = f"auto, {processors()} here"
+    lines.append(f"  workers: {workers}")
     for scheme, addresses in (("https", listen.https), ("http", listen.http)):
         does = "redirects to https" if scheme == "http" and listen.plain_http == "redirect" else ""
         if addresses:
             where = ", ".join(map(str, addresses))
             lines.append(f"  {scheme:5} on {where}{': ' if does else ''}{does}")
+    if listen.admin is not None:
+        lines.append(f"  metrics on {listen.admin}")
     for site in settings.sites:
         hosts = ", ".join(site.hosts) or "any host"
         lines.append(
