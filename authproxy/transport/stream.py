@@ -29,15 +29,15 @@ from twisted.internet import main, tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.python.failure import Failure
 
+from . import octets
 from .interfaces import HandshakeOwner
+from .octets import READ_SIZE, RECORD
 
 if TYPE_CHECKING:
     _Base = tcp.Connection
 else:
     _Base = object
 
-READ_SIZE = 65536
-RECORD = 16384  # the most that one TLS record carries (RFC 8446, 5.1)
 # A full record says that more is waiting. Taking a few at once makes one write of them on the other
 # side; the bound keeps one fast download from starving everybody else.
 RECORDS_AT_ONCE = 4
@@ -51,6 +51,7 @@ class Stream(_Base):
     """Eager writes and socket-bound TLS for a Twisted stream transport."""
 
     tls: SSL.Connection | None = None
+    _handle: Any = None  # of `tls`
     negotiatedProtocol: bytes | None = None
     closed: Callable[[], None] | None = None  # told when it is over, whatever the protocol is then
     _owner: HandshakeOwner | None = None
@@ -183,6 +184,7 @@ class Stream(_Base):
         handshake ends. What is written before that waits; nothing is delivered before it.
         """
         self.tls = tls
+        self._handle = octets.handle_of(tls)
         self._owner = owner
         self.doRead = self.doWrite = self._handshake  # type: ignore[method-assign]
         self.startReading()
@@ -221,7 +223,7 @@ class Stream(_Base):
         assert tls is not None
         why: Any = None
         try:
-            data = tls.recv(READ_SIZE)
+            data = octets.receive(tls, self._handle)
         except SSL.WantReadError:
             return None
         except SSL.Error as e:
@@ -235,7 +237,7 @@ class Stream(_Base):
         records = [data]
         try:
             while len(records) < RECORDS_AT_ONCE and len(records[-1]) == RECORD:
-                records.append(tls.recv(READ_SIZE))
+                records.append(octets.receive(tls, self._handle))
         except SSL.WantReadError:
             pass
         except SSL.Error as e:
@@ -258,10 +260,10 @@ class Stream(_Base):
             return 0  # SSL_write of nothing is an error
         sent = 0
         try:
-            sent = tls.send(data)
+            sent = octets.send(tls, self._handle, data)
             # Partial writes are on: one call takes one record.
             while sent < length:
-                sent += tls.send(memoryview(data)[sent:])
+                sent += octets.send(tls, self._handle, memoryview(data)[sent:])
         except (SSL.WantWriteError, SSL.WantReadError):
             return sent
         except SSL.Error:
@@ -313,7 +315,7 @@ class Stream(_Base):
         self._unsent = b""
         closed, self.closed = self.closed, None
         super().connectionLost(reason)
-        self.tls = None
+        self.tls = self._handle = None
         if closed is not None:
             closed()
 

