@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import forwarding
 from .errors import ConnectionCut, UpstreamError, from_upstream, status_of
+from .wire import serialise
 from .wire.errors import ProtocolError
 from .wire.heads import Fields, RequestHead, ResponseHead
 
@@ -75,7 +76,6 @@ class Exchange:
         "_content",
         "_downstream",
         "_ended",
-        "_forwarded",
         "_gateway",
         "_leasing",
         "_read_paused",
@@ -113,7 +113,6 @@ class Exchange:
         self._gateway = gateway
         self._downstream = downstream
         self._connection: Connection | None = None
-        self._forwarded: RequestHead | None = None
         self._content: list[bytes] | None = None
         self._ended = head.length == 0
         self._trailers: Fields = []
@@ -137,9 +136,14 @@ class Exchange:
 
     def _authorized(self, site: Site) -> None:
         head = self.head
-        forwarded = self._forwarded = forwarding.request(head, self.client, site.append)
-        if forwarded.dropped:
-            self._gateway.dropped_fields += forwarded.dropped
+        if not head.forwarded:
+            # A head that repeats the fields of another has what follows from them, and from the
+            # connection that both came on: all that is looked at here.
+            forwarded = forwarding.request(head, self.client, site.append)
+            head.forwarded = serialise.section(forwarded.fields)
+            head.dropped = forwarded.dropped
+        if head.dropped:
+            self._gateway.dropped_fields += head.dropped
         if self._ended or head.expects_continue:
             # A client that waits for 100 (Continue) gets upstream's own.
             self._lease()
@@ -163,16 +167,16 @@ class Exchange:
         self._connection = connection
         self._tries += 1
         self.upstream = connection.server.name
-        head = self._forwarded
-        assert head is not None
+        head = self.head
         if self._read_paused:  # before the start, which may pause it for upstream's sake
             self._read_paused = False
             self._downstream.resume_reading()
         content, ended = self._content, self._ended
         if content is None:
-            connection.start(self, head, b"", ended)
+            connection.start(self, head, head.forwarded, b"", ended)
         else:
-            connection.start(self, head, b"".join(content), ended, self._trailers)
+            joined = b"".join(content)
+            connection.start(self, head, head.forwarded, joined, ended, self._trailers)
             if not ended:
                 self._content = None  # from here on it is streamed, and cannot be sent again
 

@@ -123,6 +123,8 @@ def response(head: ResponseHead, hsts: bytes | None) -> ResponseHead:
     `hsts` is our Strict-Transport-Security instead of upstream's; b"" for none at all, None where
     upstream's own passes. The framing of content of unknown length is the carrier's to add.
     """
+    if head.forwarded is not None and head.hsts == hsts:
+        return head.forwarded
     removed = _REMOVED_BY_UPSTREAM if hsts is None else _REMOVED_WITH_HSTS
     fields = [field for field in head.fields if field[0] not in removed]
     if len(fields) != len(head.fields):
@@ -141,7 +143,11 @@ def response(head: ResponseHead, hsts: bytes | None) -> ResponseHead:
         fields += [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
     if hsts:
         fields.append((b"strict-transport-security", hsts))
-    return ResponseHead(status, head.reason, 11, fields, head.length, head.keep_alive)
+    made = ResponseHead(status, head.reason, 11, fields, head.length, head.keep_alive)
+    if head.octets:  # it may be met again
+        head.forwarded = made
+        head.hsts = hsts
+    return made
 
 
 def trailers(fields: Fields) -> Fields:

@@ -49,6 +49,7 @@ class Connection(protocol.Protocol):
         self._peer = trust.direct(
             opening.peer, b"https" if opening.secure else b"http", gateway.networks
         )
+        self._client = self._peer
         self._receive = self._receive_head
         self._held = b""
         self._out: list[bytes] = []
@@ -122,14 +123,16 @@ class Connection(protocol.Protocol):
         now = gateway.now()
         self._begun = False
         self._requests += 1
-        self._head = head
+        before, self._head = self._head, head
         self._last = (
             not head.keep_alive
             or gateway.draining
             or self._requests >= gateway.limits.requests_per_connection
             or now >= self._expires
         )
-        client = trust.identify(head, self._peer, gateway.networks)
+        if before is None or head.fields is not before.fields:  # else the same says the same
+            self._client = trust.identify(head, self._peer, gateway.networks)
+        client = self._client
         exchange = self._exchange = Exchange(gateway, self, head, client, now)
         if head.length == 0:
             self._request_ended = True
@@ -215,21 +218,25 @@ class Connection(protocol.Protocol):
 
     def send_head(self, head: ResponseHead) -> None:
         """The final response's head."""
-        length = head.length
+        self._out.append(serialise.response_head(head, self._framing(head.length)))
+
+    def _framing(self, length: int) -> bytes:
+        """The fields of the final response that are this connection's own."""
         old = self._head is not None and self._head.version < 11
+        framing = b""
         self._chunked = False
         if length < 0:
             if old:
                 self._last = True  # only the end of the connection can end it
             else:
                 self._chunked = True
-                head.fields.append((b"transfer-encoding", b"chunked"))
+                framing = b"transfer-encoding: chunked\r\n"
         if self._last or not self._request_ended or self._gateway.draining:
             self._last = True
-            head.fields.append((b"connection", b"close"))
+            framing += b"connection: close\r\n"
         elif old:
-            head.fields.append((b"connection", b"keep-alive"))
-        self._out.append(serialise.response_head(head))
+            framing = b"connection: keep-alive\r\n"
+        return framing
 
     def send_content(self, data: bytes) -> None:
         """Some content."""

@@ -98,6 +98,7 @@ class Connection(protocol.Protocol):
         self._exchange: Lessee | None = None
         self._method = b""
         self._key: bytes | None = None
+        self._head: ResponseHead | None = None
         self._held = b""
         self._body: bodies.Reader | None = None
         self._request_ended = True
@@ -118,19 +119,23 @@ class Connection(protocol.Protocol):
         self,
         exchange: Lessee,
         head: RequestHead,
+        fields: bytes,
         content: bytes,
         ended: bool,
         trailers: Fields = NO_FIELDS,
     ) -> None:
-        """Send a request head, and what of the content is there already, in one write.
+        """Send a request, and what of its content is there already, in one write.
 
-        `ended` says that it is all of it; trailers go with it then.
+        `fields` are sent in the place of the head's own: what forwarding made of them. `ended` says
+        that the content is all of it; trailers go with it then.
         """
         self.requests += 1
         self.silent = True
         self._exchange = exchange
         self._method = head.method
-        self._key = head.get(b"sec-websocket-key") if head.upgrade else None
+        # Only what upstream has seen can be answered: Connection may have named the key.
+        asked = head.upgrade and b"\r\nsec-websocket-key:" in fields
+        self._key = head.get(b"sec-websocket-key") if asked else None
         self._request_ended = ended
         self._chunked = head.length == CHUNKED
         self._informational = 0
@@ -140,7 +145,7 @@ class Connection(protocol.Protocol):
         # client sends, it is the client's own deadline that runs.
         self._owes = ended or head.expects_continue
         self.deadline = self._deadlines.now() + self._timeouts.first_byte if self._owes else NEVER
-        out = serialise.request_head(head)
+        out = serialise.request_head(head.method, head.target, fields)
         if self._chunked:
             if content:
                 out += serialise.chunk(content)
@@ -228,7 +233,7 @@ class Connection(protocol.Protocol):
         if self._held:
             data = self._held + data
         while True:
-            parsed = parse_response(data, self._limits, self._method)
+            parsed = parse_response(data, self._limits, self._method, self._head)
             if parsed is None:
                 self._held = data
                 return
@@ -236,6 +241,7 @@ class Connection(protocol.Protocol):
             head, consumed = parsed
             data = data[consumed:]
             if head.status >= 200:
+                self._head = head
                 break
             if head.status == 101:
                 self._switch(head, data)

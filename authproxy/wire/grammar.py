@@ -61,8 +61,9 @@ STATUS_LINE: Final = re.compile(
 )
 
 # field-line = field-name ":" OWS field-value OWS                             RFC 9112 5
-# The end of one line and the name that begins the next: sections.parse_fields splits by it.
-FIELD_START: Final = re.compile(rb"\r\n(" + _TCHAR + rb"++):")
+# field-value = *( field-vchar / SP / HTAB ), obs-text included               RFC 9110 5.5
+# The white space around the value is still in the second group.
+FIELD_LINE: Final = re.compile(rb"(" + _TCHAR + rb"++):([\t\x20-\x7e\x80-\xff]*+)")
 FIELD_NAME: Final = METHOD
 
 # field-vchar / SP / HTAB, obs-text included                                  RFC 9110 5.5

@@ -23,12 +23,16 @@ class HeadLimits:
     """The bounds of a head.
 
     head_bytes counts from the first octet to the end of the empty line, line_bytes one line
-    without its CRLF, fields the field lines.
+    without its CRLF, fields the field lines. known is what sections.parse_fields remembers of lines
+    that were within these bounds.
     """
 
     head_bytes: int = 65536
     line_bytes: int = 32768
     fields: int = 100
+    known: dict[bytes, tuple[bytes, bytes]] = attrs.field(
+        factory=dict, init=False, eq=False, repr=False
+    )
 
 
 class RequestHead:
@@ -41,13 +45,16 @@ class RequestHead:
     proper WebSocket handshake; any other Upgrade is not one. dropped counts the fields that
     forwarding left out for their names. named is name -> value for single look-ups, of the request
     as it came (of a repeated field, one of its values): forwarding does not change it. section is
-    the field section as it came, where it is worth being compared with the next one's.
+    the field section as it came, where it is worth being compared with the next one's. forwarded is
+    the field section that goes upstream for it, as octets, once it was made; like all the rest a
+    head that repeats the fields of another has it from there.
     """
 
     __slots__ = (
         "dropped",
         "expects_continue",
         "fields",
+        "forwarded",
         "host",
         "keep_alive",
         "length",
@@ -73,6 +80,7 @@ class RequestHead:
         dropped: int = 0,
         named: dict[bytes, bytes] | None = None,
         section: bytes = b"",
+        forwarded: bytes = b"",
     ) -> None:
         self.method = method
         self.target = target
@@ -86,6 +94,7 @@ class RequestHead:
         self.dropped = dropped
         self.named = dict(fields) if named is None else named
         self.section = section
+        self.forwarded = forwarded
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""
@@ -109,10 +118,25 @@ class ResponseHead:
 
     version is 10, 11 or 20; reason may be b"". length is the number of octets of content that
     follow on the wire (0 for a response to HEAD, 1xx, 204 and 304, whatever Content-Length says),
-    CHUNKED or UNTIL_CLOSE.
+    CHUNKED or UNTIL_CLOSE. octets is the head as it came, where it is worth being compared with the
+    next one's; to_head says that it answers a HEAD. section is the same as fields, as octets, where
+    somebody has made them. forwarded is what was made of it for the client with this value of hsts.
+    A head may be met again: nobody changes it but who made it.
     """
 
-    __slots__ = ("fields", "keep_alive", "length", "reason", "status", "version")
+    __slots__ = (
+        "fields",
+        "forwarded",
+        "hsts",
+        "keep_alive",
+        "length",
+        "octets",
+        "reason",
+        "section",
+        "status",
+        "to_head",
+        "version",
+    )
 
     def __init__(
         self,
@@ -122,6 +146,8 @@ class ResponseHead:
         fields: Fields,
         length: int = 0,
         keep_alive: bool = True,
+        octets: bytes = b"",
+        to_head: bool = False,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -129,6 +155,11 @@ class ResponseHead:
         self.fields = fields
         self.length = length
         self.keep_alive = keep_alive
+        self.octets = octets
+        self.to_head = to_head
+        self.section = b""
+        self.forwarded: ResponseHead | None = None
+        self.hsts: bytes | None = None
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""

@@ -97,7 +97,8 @@ def _again(method: bytes, target: bytes, before: RequestHead) -> RequestHead:
     """A head with the fields of another: everything but method and target follows from them."""
     return RequestHead(
         method, target, before.version, before.fields, before.host, before.length,
-        before.expects_continue, before.keep_alive, False, 0, before.named, before.section,
+        before.expects_continue, before.keep_alive, False, before.dropped, before.named,
+        before.section, before.forwarded,
     )  # fmt: skip
 
 

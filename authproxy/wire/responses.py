@@ -15,17 +15,26 @@ from .sections import over_limit, parse_fields, refuse_incomplete
 _BEGINNING = b"HTTP/1."
 
 
+# A longer head is not kept for comparing: each upstream connection holds one.
+COMPARED = 4096
+
+
 def parse_response(
-    data: bytes, limits: HeadLimits, method: bytes
+    data: bytes, limits: HeadLimits, method: bytes, before: ResponseHead | None = None
 ) -> tuple[ResponseHead, int] | None:
     """The head at the beginning of `data` and the number of its octets; None: more are needed.
 
-    method: that of the request which this answers. Raises ProtocolError, always 502.
+    method: that of the request which this answers. before: the head that came before it on the same
+    connection; the same octets are the same head. Raises ProtocolError, always 502.
     """
     end = data.find(END_OF_HEAD, 0, limits.head_bytes)
     if end < 0:
         _refuse_early(data, limits)
         return None
+    to_head = method == b"HEAD"
+    octets = data[:end]
+    if before is not None and octets == before.octets and to_head is before.to_head:
+        return before, end + 4
     line = STATUS_LINE.match(data)
     if line is None:
         raise ProtocolError(502, "a malformed status line")
@@ -39,12 +48,15 @@ def parse_response(
     named = framing.by_name(fields, 502)
     length = framing.content_length(named, version, 502)
     keep_alive = framing.keeps_alive(named.get(b"connection"), version)
-    if status < 200 or status in (204, 304) or method == b"HEAD":
+    if status < 200 or status in (204, 304) or to_head:
         length = 0
     elif length is None:
         length = UNTIL_CLOSE
         keep_alive = False
-    return ResponseHead(status, reason, version, fields, length, keep_alive), end + 4
+    if end > COMPARED:
+        octets = b""
+    head = ResponseHead(status, reason, version, fields, length, keep_alive, octets, to_head)
+    return head, end + 4
 
 
 def _refuse_early(data: bytes, limits: HeadLimits) -> None:

@@ -6,9 +6,25 @@ fault an unacceptable section has. Which fields mean something is not known here
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from .errors import ProtocolError
-from .grammar import CRLF, FIELD_NAME, FIELD_START, FIELD_TEXT
+from .grammar import CRLF, FIELD_LINE, FIELD_NAME, FIELD_TEXT
 from .heads import Fields, HeadLimits
+
+# Lines of these fields are remembered: the same few come with every message. Not those that carry a
+# secret, which would stay in memory.
+_REMEMBERED_NAMES = frozenset(
+    b"accept accept-charset accept-encoding accept-language accept-ranges allow alt-svc"
+    b" cache-control connection content-encoding content-language content-length"
+    b" content-security-policy content-type date dnt host keep-alive origin permissions-policy pragma priority"
+    b" referrer-policy sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode"
+    b" sec-fetch-site sec-fetch-user server strict-transport-security te transfer-encoding"
+    b" upgrade-insecure-requests user-agent vary x-content-type-options x-frame-options"
+    b" x-powered-by".split()
+)
+_REMEMBERED_LINE = 512  # octets; a longer line is not remembered
+_REMEMBERED_LINES = 2048  # more begin anew: whoever sends new ones all the time gains nothing
 
 
 def parse_fields(section: bytes, limits: HeadLimits, status: int) -> Fields:
@@ -17,25 +33,37 @@ def parse_fields(section: bytes, limits: HeadLimits, status: int) -> Fields:
     Names in lower case, values without the white space around them. Raises ProtocolError with
     `status` for a malformed section; what is over a limit is 431 for a client, else `status`.
     """
-    # What is left of the section without text must be CRLF CRLF CRLF ... . This finds control
-    # octets at the speed of memory, and counts the lines before anything is allocated for them.
+    if section.count(CRLF) > limits.fields:  # before anything is allocated for them
+        _refuse(section, limits, status)
+    # A section is well-formed if each of its lines is, and one that was seen before is known to be.
+    known = limits.known
+    fields = []
+    for line in section.split(CRLF)[1:]:  # nothing stands before the first
+        field = known.get(line)
+        if field is None:
+            if len(line) > limits.line_bytes or (match := FIELD_LINE.fullmatch(line)) is None:
+                _refuse(section, limits, status)
+            # strip() takes more than OWS, but no VT, FF, CR or LF is left at this point.
+            field = (match[1].lower(), match[2].strip())
+            if field[0] in _REMEMBERED_NAMES and len(line) <= _REMEMBERED_LINE:
+                if len(known) >= _REMEMBERED_LINES:
+                    known.clear()
+                known[line] = field
+        fields.append(field)
+    return fields
+
+
+def _refuse(section: bytes, limits: HeadLimits, status: int) -> NoReturn:
+    """Say what is wrong with a section in which something is, the gravest first."""
     breaks = section.translate(None, FIELD_TEXT)
     lines = len(breaks) >> 1
     if breaks != CRLF * lines:
         raise ProtocolError(status, _text_fault(section))
     if lines > limits.fields:
         raise over_limit(status, "too many fields", "limits.fields")
-    if len(section) > limits.line_bytes and longest_line(section) > limits.line_bytes:
+    if longest_line(section) > limits.line_bytes:
         raise over_limit(status, "a field line is too long", "limits.line_bytes")
-    # [b"", name, value, name, value, ...]. If there are as many names as lines, then every CR and
-    # LF of the section was one that stands before a name and its colon: no line is left over.
-    parts = FIELD_START.split(section)
-    if len(parts) != 2 * lines + 1:
-        raise ProtocolError(status, _line_fault(section))
-    each = iter(parts)
-    next(each)
-    # strip() takes more than OWS, but no VT, FF, CR or LF is left at this point.
-    return [(name.lower(), value.strip()) for name, value in zip(each, each, strict=True)]
+    raise ProtocolError(status, _line_fault(section))
 
 
 def refuse_incomplete(data: bytes, start: int, limits: HeadLimits, status: int) -> None:

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .heads import RequestHead, ResponseHead
+from .heads import Fields, ResponseHead
 
 _colon = b": ".join
 _crlf = b"\r\n".join
 
 
-def request_head(head: RequestHead) -> bytes:
-    """Request line, fields and the empty line."""
-    return _crlf(
-        [b"%b %b HTTP/1.1" % (head.method, head.target), *map(_colon, head.fields), b"", b""]
-    )
+def section(fields: Fields) -> bytes:
+    """Field lines, each with its CRLF."""
+    return _crlf([*map(_colon, fields), b""])
 
 
-def response_head(head: ResponseHead) -> bytes:
-    """Status line, fields and the empty line. The reason phrase may be empty; its SP stays."""
-    return _crlf(
-        [b"HTTP/1.1 %d %b" % (head.status, head.reason), *map(_colon, head.fields), b"", b""]
-    )
+def request_head(method: bytes, target: bytes, fields: bytes) -> bytes:
+    """Request line, a field section and the empty line."""
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, fields)
+
+
+def response_head(head: ResponseHead, more: bytes = b"") -> bytes:
+    """Status line, fields (and more of them) and the empty line.
+
+    The reason phrase may be empty; its SP stays.
+    """
+    fields = head.section
+    if not fields:
+        fields = head.section = section(head.fields)  # kept: the head may be sent again
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, fields, more)
 
 
 def chunk(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from authproxy.deadlines import NEVER, RESOLUTION, Deadlines
 from authproxy.errors import ConnectionCut, TimedOut
 from authproxy.settings import Timeouts
 from authproxy.upstream.connection import MOST_INFORMATIONAL, Connection
+from authproxy.wire import serialise
 from authproxy.wire.errors import ProtocolError
 from authproxy.wire.heads import CHUNKED, Fields, HeadLimits, RequestHead, ResponseHead
 
@@ -121,7 +122,11 @@ class _Tests(SynchronousTestCase):
         self.transport: FakeTransport = connect(self.connection)
 
     def start(self, method: bytes = b"GET") -> None:
-        self.connection.start(self.lessee, head(method), b"", True)
+        self.send(head(method), b"", True)
+
+    def send(self, sent: RequestHead, content: bytes, ended: bool, trailers: Fields = []) -> None:  # noqa: B006
+        fields = serialise.section(sent.fields)
+        self.connection.start(self.lessee, sent, fields, content, ended, trailers)
 
     def say(self, data: bytes) -> None:
         self.connection.dataReceived(data)
@@ -148,28 +153,28 @@ class RequestTests(_Tests):
     def test_head_and_content_are_one_write(self) -> None:
         writes: list[bytes] = []
         self.transport.write = writes.append  # type: ignore[method-assign, assignment]
-        self.connection.start(self.lessee, head(b"PUT", 5), b"hello", True)
+        self.send(head(b"PUT", 5), b"hello", True)
         trailers = [(b"x-sum", b"1")]
-        self.connection.start(self.lessee, head(b"PUT", CHUNKED), b"hello", True, trailers)
+        self.send(head(b"PUT", CHUNKED), b"hello", True, trailers)
         self.assertEqual(len(writes), 2)
         self.assertTrue(writes[0].startswith(b"PUT / HTTP/1.1\r\nhost: "))
         self.assertTrue(writes[0].endswith(b"\r\n\r\nhello"))
         self.assertTrue(writes[1].endswith(b"\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"))
 
     def test_chunked_without_content(self) -> None:
-        self.connection.start(self.lessee, head(b"PUT", CHUNKED), b"", True)
+        self.send(head(b"PUT", CHUNKED), b"", True)
         self.assertTrue(self.transport.take().endswith(b"\r\n\r\n0\r\n\r\n"))
 
     def test_streamed(self) -> None:
         for length, expected in ((CHUNKED, b"3\r\nabc\r\n0\r\n\r\n"), (3, b"abc")):
-            self.connection.start(self.lessee, head(b"PUT", length), b"", False)
+            self.send(head(b"PUT", length), b"", False)
             self.transport.take()
             self.connection.send_content(b"abc")
             self.connection.send_end([])
             self.assertEqual(self.transport.take(), expected)
 
     def test_backpressure(self) -> None:
-        self.connection.start(self.lessee, head(b"PUT", 10), b"abc", False)
+        self.send(head(b"PUT", 10), b"abc", False)
         self.connection.pauseProducing()
         self.connection.resumeProducing()
         self.assertEqual(self.lessee.told, [("pause",), ("resume",)])
@@ -300,7 +305,7 @@ class ResponseTests(_Tests):
 
 class SwitchingTests(_Tests):
     def upgrade(self) -> None:
-        self.connection.start(self.lessee, head(upgrade=True), b"", True)
+        self.send(head(upgrade=True), b"", True)
 
     def test_proper(self) -> None:
         self.upgrade()
@@ -398,7 +403,7 @@ class DeadlineTests(_Tests):
         self.assert_gone()
 
     def test_it_runs_from_the_last_of_the_request(self) -> None:
-        self.connection.start(self.lessee, head(b"PUT", 10), b"", False)
+        self.send(head(b"PUT", 10), b"", False)
         self.advance(50)
         self.connection.send_content(b"x" * 10)
         self.connection.send_end([])

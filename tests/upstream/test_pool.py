@@ -35,7 +35,7 @@ class Waiter:
     def leased(self, connection: Connection) -> None:
         assert self.connection is None and self.error is None
         self.connection = connection
-        connection.start(self, HEAD, b"", True)
+        connection.start(self, HEAD, b"", b"", True)
 
     def lease_failed(self, error: UpstreamError) -> None:
         assert self.connection is None and self.error is None

@@ -29,7 +29,7 @@ class OctetTests(SynchronousTestCase):
     def test_token(self) -> None:
         self.assertEqual(members(grammar.METHOD, b"@"), TCHAR)
         self.assertEqual(members(grammar.FIELD_NAME, b"a@b"), TCHAR)
-        self.assertEqual(members(grammar.FIELD_START, b"\r\na@b:"), TCHAR)
+        self.assertEqual(members(grammar.FIELD_LINE, b"@:"), TCHAR)
         self.assertEqual(members(grammar.REQUEST_LINE, b"a@b / HTTP/1.1\r\n"), TCHAR)
 
     def test_target(self) -> None:

@@ -212,11 +212,15 @@ class GeneratedTests(SynchronousTestCase):
 
     @given(generated.GOOD_REQUESTS)
     def test_round_trip(self, head: RequestHead) -> None:
-        octets = serialise.request_head(head)
+        octets = written(head)
         parsed = parse(octets)
         assert parsed is not None
         self.assertEqual(parsed[1], len(octets))
         again = parsed[0]
         for name in ("method", "target", "version", "fields", "host"):
             self.assertEqual(getattr(again, name), getattr(head, name), name)
-        self.assertEqual(serialise.request_head(again), octets)
+        self.assertEqual(written(again), octets)
+
+
+def written(head: RequestHead) -> bytes:
+    return serialise.request_head(head.method, head.target, serialise.section(head.fields))

@@ -39,7 +39,7 @@ class ResponseHeadTests(SynchronousTestCase):
         parsed = parse(RESPONSE)
         assert parsed is not None
         fields = [(b"content-length", b"5"), (b"a", b"b"), (b"a", b"c")]
-        expected = ResponseHead(200, b"Not  OK", 11, fields, 5, True)
+        expected = ResponseHead(200, b"Not  OK", 11, fields, 5, True, RESPONSE[:-4])
         self.assertEqual(attributes(parsed[0]), attributes(expected))
         self.assertEqual(parsed[1], len(RESPONSE))
         self.assertEqual(parsed[0].get(b"a"), b"b")

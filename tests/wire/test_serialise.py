@@ -5,25 +5,23 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.wire import serialise
-from authproxy.wire.heads import RequestHead, ResponseHead
+from authproxy.wire.heads import ResponseHead
 
 
 class SerialiseTests(SynchronousTestCase):
     def test_request_head(self) -> None:
         fields = [(b"host", b"a"), (b"x", b""), (b"x", b"y")]
         self.assertEqual(
-            serialise.request_head(RequestHead(b"GET", b"/a?b", 11, fields)),
+            serialise.request_head(b"GET", b"/a?b", serialise.section(fields)),
             b"GET /a?b HTTP/1.1\r\nhost: a\r\nx: \r\nx: y\r\n\r\n",
         )
 
     def test_request_head_without_fields(self) -> None:
-        head = RequestHead(b"OPTIONS", b"*", 11, [])
-        self.assertEqual(serialise.request_head(head), b"OPTIONS * HTTP/1.1\r\n\r\n")
+        octets = serialise.request_head(b"OPTIONS", b"*", serialise.section([]))
+        self.assertEqual(octets, b"OPTIONS * HTTP/1.1\r\n\r\n")
 
     def test_it_is_always_http11(self) -> None:
         for version in (10, 20):
-            request = serialise.request_head(RequestHead(b"GET", b"/", version, []))
-            self.assertEqual(request, b"GET / HTTP/1.1\r\n\r\n")
             response = serialise.response_head(ResponseHead(200, b"OK", version, []))
             self.assertEqual(response, b"HTTP/1.1 200 OK\r\n\r\n")
 
@@ -37,6 +35,15 @@ class SerialiseTests(SynchronousTestCase):
     def test_the_space_of_an_empty_reason_stays(self) -> None:
         head = ResponseHead(200, b"", 11, [])
         self.assertEqual(serialise.response_head(head), b"HTTP/1.1 200 \r\n\r\n")
+
+    def test_more_fields(self) -> None:
+        """Those of the connection; the head, which may be sent again, does not keep them."""
+        head = ResponseHead(200, b"OK", 11, [(b"a", b"b")])
+        self.assertEqual(
+            serialise.response_head(head, b"connection: close\r\n"),
+            b"HTTP/1.1 200 OK\r\na: b\r\nconnection: close\r\n\r\n",
+        )
+        self.assertEqual(serialise.response_head(head), b"HTTP/1.1 200 OK\r\na: b\r\n\r\n")
 
     def test_chunks(self) -> None:
         self.assertEqual(serialise.chunk(b"hello"), b"5\r\nhello\r\n")
