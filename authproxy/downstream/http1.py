@@ -50,7 +50,7 @@ class Connection(protocol.Protocol):
             opening.peer, b"https" if opening.secure else b"http", gateway.networks
         )
         self._client = self._peer
-        self._receive = self._receive_head
+        self._receive = self._next = self._receive_head  # made once, compared several times
         self._held = b""
         self._out: list[bytes] = []
         self._exchange: Exchange | None = None
@@ -92,7 +92,7 @@ class Connection(protocol.Protocol):
     def _receive_head(self, data: bytes) -> None:
         self._held = self._held + data if self._held else data
         self._serve()
-        if self._blocked and self._receive == self._receive_head:
+        if self._blocked and self._receive is self._next:
             self._receive_early(b"")  # nothing begins for who takes no answers: the same bound
 
     def _serve(self) -> None:
@@ -102,7 +102,7 @@ class Connection(protocol.Protocol):
             return
         self._serving = True
         try:
-            while self._held and self._receive == self._receive_head and not self._blocked:
+            while self._held and self._receive is self._next and not self._blocked:
                 parsed = parse_request(self._held, self._gateway.head_limits, self._head)
                 if parsed is None:
                     if not self._begun:
@@ -132,8 +132,7 @@ class Connection(protocol.Protocol):
         )
         if before is None or head.fields is not before.fields:  # else the same says the same
             self._client = trust.identify(head, self._peer, gateway.networks)
-        client = self._client
-        exchange = self._exchange = Exchange(gateway, self, head, client, now)
+        exchange = self._exchange = Exchange(gateway, self, head, self._client, now)
         if head.length == 0:
             self._request_ended = True
             self._receive = self._receive_early
@@ -217,15 +216,11 @@ class Connection(protocol.Protocol):
         self._end()
 
     def send_head(self, head: ResponseHead) -> None:
-        """The final response's head."""
-        self._out.append(serialise.response_head(head, self._framing(head.length)))
-
-    def _framing(self, length: int) -> bytes:
-        """The fields of the final response that are this connection's own."""
+        """The final response's head, with the fields that are this connection's own."""
         old = self._head is not None and self._head.version < 11
         framing = b""
         self._chunked = False
-        if length < 0:
+        if head.length < 0:
             if old:
                 self._last = True  # only the end of the connection can end it
             else:
@@ -236,7 +231,7 @@ class Connection(protocol.Protocol):
             framing += b"connection: close\r\n"
         elif old:
             framing = b"connection: keep-alive\r\n"
-        return framing
+        self._out.append(serialise.response_head(head, framing))
 
     def send_content(self, data: bytes) -> None:
         """Some content."""
@@ -249,13 +244,13 @@ class Connection(protocol.Protocol):
         self._end()
 
     def _end(self) -> None:
-        out, self._out = self._out, []
-        self.transport.write(b"".join(out))
+        self.transport.write(b"".join(self._out))
+        self._out.clear()
         self._exchange = None
         if self._requests == 1:
             self._opening.proven()
         if not self._last:
-            self._receive = self._receive_head
+            self._receive = self._next
             if not self._blocked:  # else the write stall's runs
                 self.deadline = self._gateway.now() + self._gateway.timeouts.keepalive
             self._resume_input()
@@ -271,7 +266,7 @@ class Connection(protocol.Protocol):
         out = self._out
         if out:
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            self._out = []
+            out.clear()
 
     def abort(self) -> None:
         """Cut the response: a reset, where a clean end would look like a whole response."""
@@ -329,7 +324,7 @@ class Connection(protocol.Protocol):
             if self._receive == self._receive_body and not self._stopped:
                 self.deadline = self._gateway.now() + self._gateway.timeouts.body_idle
             self._exchange.resume_response()
-        elif self._receive == self._receive_head:
+        elif self._receive is self._next:
             timeouts = self._gateway.timeouts
             wait = timeouts.head if self._begun else timeouts.keepalive
             self.deadline = self._gateway.now() + wait
@@ -351,7 +346,7 @@ class Connection(protocol.Protocol):
             self.deadline = NEVER
             error = ProtocolError(408, "the request body stopped", "timeouts.body_idle")
             self._exchange.refuse(error)
-        elif self._receive == self._receive_head and self._begun:
+        elif self._receive is self._next and self._begun:
             self._refuse(ProtocolError(408, "the request head was not complete in time"))
         else:
             self._close()
@@ -371,7 +366,7 @@ class Connection(protocol.Protocol):
     def drain(self) -> None:
         """Close as soon as no request runs."""
         self._last = True
-        if self._receive == self._receive_head and not self._begun:
+        if self._receive is self._next and not self._begun:
             self._close()
 
     def _linger(self) -> None:

@@ -59,11 +59,12 @@ if fast:
     def send(connection: SSL.Connection, handle: Any, data: Any) -> int:
         """Give it one record's worth of a bytes-like object. Returns how many octets it took;
         raises as SSL.Connection.send does."""
-        if type(data) is not bytes:
-            with _pointer_to(data) as pointer:
-                taken: int = _write(handle, pointer, len(data))
+        length = len(data)
+        if type(data) is bytes:
+            taken: int = _write(handle, data, length)
         else:
-            taken = _write(handle, data, len(data))
+            with _pointer_to(data) as pointer:
+                taken = _write(handle, pointer, length)
         if taken > 0:
             return taken
         connection._raise_ssl_error(handle, taken)  # type: ignore[attr-defined]

@@ -81,10 +81,9 @@ class Stream(_Base):
 
     def send_unsent(self) -> None:
         """Send what was written in this batch of events."""
-        data = self._unsent
+        data, self._unsent = self._unsent, b""
         if not data or not self.connected:
             return
-        self._unsent = b""
         if self._owner is not None:  # no byte of ours goes out before the handshake is over
             self._tempDataBuffer.append(data)
             self._tempDataLen += len(data)

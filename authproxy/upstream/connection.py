@@ -307,7 +307,7 @@ class Connection(protocol.Protocol):
         if not clean or not self._request_ended or self.transport.buffered:
             self.abort()
         elif self._keep:
-            self.server.give_back(self)
+            self.server.pool.give_back(self)
         else:
             self.close()
 

@@ -48,7 +48,6 @@ class Server:
     """One upstream server of a pool: its idle connections, its counts, its backoff."""
 
     __slots__ = (
-        "_pool",
         "connections",
         "dialling",
         "failed_last",
@@ -57,11 +56,12 @@ class Server:
         "idle",
         "leased",
         "name",
+        "pool",
         "upstream",
     )
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
-        self._pool = pool
+        self.pool = pool
         self.upstream = upstream
         self.name = str(upstream)
         self.idle: list[Connection] = []
@@ -72,13 +72,9 @@ class Server:
         self.failed_last = 0  # the number of the failure: later is more
         self.failures = 0
 
-    def give_back(self, connection: Connection) -> None:
-        """Its exchange is over and it can carry another."""
-        self._pool.give_back(connection)
-
     def forget(self, connection: Connection) -> None:
         """It is closed, or became a relay."""
-        self._pool.forget(connection)
+        self.pool.forget(connection)
 
 
 class Pool:
@@ -189,7 +185,8 @@ class Pool:
 
     def _take_idle(self) -> Connection | None:
         now = self._deadlines.now()
-        for server in self._by_load():
+        servers = self.servers
+        for server in servers if len(servers) == 1 else self._by_load():
             while server.idle:
                 connection = server.idle.pop()
                 if now - connection.idle_since < PEEK_AFTER or self._alive(connection):

@@ -17,7 +17,8 @@ from .heads import Fields, HeadLimits
 _REMEMBERED_NAMES = frozenset(
     b"accept accept-charset accept-encoding accept-language accept-ranges allow alt-svc"
     b" cache-control connection content-encoding content-language content-length"
-    b" content-security-policy content-type date dnt host keep-alive origin permissions-policy pragma priority"
+    b" content-security-policy content-type date dnt host keep-alive origin permissions-policy"
+    b" pragma priority"
     b" referrer-policy sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode"
     b" sec-fetch-site sec-fetch-user server strict-transport-security te transfer-encoding"
     b" upgrade-insecure-requests user-agent vary x-content-type-options x-frame-options"

@@ -35,6 +35,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.given_back: list[Connection] = []
         self.forgotten: list[Connection] = []
+        self.pool = self
 
     def give_back(self, connection: Connection) -> None:
         self.given_back.append(connection)
