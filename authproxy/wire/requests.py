@@ -76,7 +76,10 @@ def parse_request(
     host = named.get(b"host")
     if authority is not None or host is None:
         host = _authority(authority, host, version)
-    elif not HOST.fullmatch(host) or len(host) > HOST_OCTETS:
+    elif (before is None or host != before.host or not host) and (
+        # One that came before was looked at then.
+        not HOST.fullmatch(host) or len(host) > HOST_OCTETS
+    ):
         raise ProtocolError(400, "bad characters in Host")
     length = framing.content_length(named, version, 400) or 0
     expects_continue = b"expect" in named and _expects_continue(named[b"expect"], version, length)

@@ -39,6 +39,9 @@ PAIRS = (
         b"POST / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
         b"POST / HTTP/1.0\r\nHost: a.example\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
     ),
+    # ... an empty host, which is one only where no Host field says so, ...
+    (b"GET / HTTP/1.0\r\nX: y\r\n\r\n", b"GET / HTTP/1.0\r\nHost:\r\n\r\n"),
+    (b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n"),
     # ... or a request line that is refused.
     (b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: a.example\r\n\r\n"),
     (
