@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from attrs import evolve
 from hypothesis import given, settings
@@ -53,7 +54,7 @@ def world_of(trusted: bool = False, append: bool = False, hsts: bytes | None = N
 
 def exchange(
     world: World, client: FakeTransport, request: bytes, answer: bytes = EMPTY
-) -> tuple[object, ...]:
+) -> tuple[Any, ...]:
     """One request and its answer: all that leaves the proxy, and what is logged and counted."""
     dropped = world.gateway.dropped_fields
     world.access.lines.clear()
@@ -199,5 +200,8 @@ class ResponseTests(SynchronousTestCase):
     def test_a_long_head_is_not_kept(self) -> None:
         world = world_of()
         answer = EMPTY.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * COMPARED + b"\r\n\r\n")
-        exchange(world, world.client(), get(), answer)
+        client = world.client()
+        exchange(world, client, get(), answer)
         self.assertEqual(world.origins[0].protocol._head.octets, b"")
+        # Nor is it what no head at all repeats.
+        self.assertIn(b" 502 ", exchange(world, client, get(), b"\r\n\r\n")[1])

@@ -33,7 +33,7 @@ def parse_response(
         return None
     to_head = method == b"HEAD"
     octets = data[:end]
-    if before is not None and octets == before.octets and to_head is before.to_head:
+    if before is not None and octets == before.octets != b"" and to_head is before.to_head:
         return before, end + 4
     line = STATUS_LINE.match(data)
     if line is None:
