@@ -1,0 +1,112 @@
+"""Owns what the measurements run on: processors, limits, and the description that goes with them.
+
+The measured proxy has the first processor that we may use; origins and load have the second. On a
+machine with one processor they share it, which is said.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+
+# Program -> Debian's package, and the option that makes it say its version.
+PACKAGES = {
+    "nginx": ("nginx", "-v"),
+    "haproxy": ("haproxy", "-v"),
+    "caddy": ("caddy", "version"),
+    "wrk": ("wrk", "-v"),
+    "h2load": ("nghttp2-client", "--version"),
+}
+_SET_TIMER_SLACK = 29  # PR_SET_TIMERSLACK, see prctl(2)
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+def processors() -> tuple[int, int]:
+    """The proxy's processor and everything else's; the same one where there is only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[1 if len(usable) > 1 else 0]
+
+
+def raise_limits() -> int:
+    """As many descriptors as are allowed, here and in every child. Returns their number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def wake_in_time() -> None:
+    """Let our own timers end when they should, not up to 50 us later, as is the default."""
+    ctypes.CDLL(None).prctl(_SET_TIMER_SLACK, 1)
+
+
+def find_system_programs() -> None:
+    """Debian keeps servers where a user's PATH may not lead."""
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def missing(program: str) -> str:
+    """Why a program is left out and what to do about it; "" when it is here."""
+    if shutil.which(program):
+        return ""
+    package = PACKAGES[program][0] if program in PACKAGES else program
+    return f"{program} is not installed: apt install {package}"
+
+
+def free_port() -> int:
+    """A port for a listener, below those that outgoing connections get."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in range(max(low - 1, 2048), 1024, -1):
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise OSError("no free port")
+
+
+_given: set[int] = set()  # in this process: a proxy that stops may leave connections behind
+
+
+def versions() -> dict[str, str]:
+    """Of every program that has a part in it."""
+    found = {name: "" for name in PACKAGES}
+    for name, (_, option) in PACKAGES.items():
+        path = shutil.which(name)
+        if path:
+            said = subprocess.run([path, option], capture_output=True, text=True)
+            match = _VERSION.search(said.stdout + said.stderr)
+            found[name] = match[0] if match else "?"
+    found |= {name: version(name) for name in ("authproxy", "twisted", "pyopenssl", "cryptography")}
+    found["python"] = platform.python_version()
+    if "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+        found["python"] += " (built without profile-guided optimisation)"
+    found["openssl"] = ssl.OPENSSL_VERSION.split()[1]
+    return found
+
+
+def describe() -> dict[str, str]:
+    """The machine, without its name."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    flags = re.search(r"flags\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    virtual = " (virtual)" if flags and "hypervisor" in flags[1].split() else ""
+    return {
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", sys.platform),
+        "kernel": re.match(r"[\d.]+", platform.release())[0],  # type: ignore[index]
+        "processor": f"{cpu[1] if cpu else platform.machine()}{virtual}",
+        "processors": str(len(os.sched_getaffinity(0))),
+    }

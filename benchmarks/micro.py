@@ -1,0 +1,5 @@
+"""Microseconds a call."""
+
+
+def main() -> None:
+    raise NotImplementedError
