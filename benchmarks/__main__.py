@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(known: dict[str, object]):  # type: ignore[no-untyped-def]
+def _names(known: Mapping[str, object]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         names = text.split(",")
         for name in names:
@@ -70,7 +71,6 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped
-    machine.find_system_programs()
     effort = QUICK if arguments.quick else Effort()
     if arguments.seconds:
         effort = replace(effort, seconds=arguments.seconds)

@@ -47,7 +47,7 @@ class Child:
                 stderr=output,
                 env=os.environ | (environ or {}),
                 start_new_session=True,  # Ctrl-C is for us, who end it in order
-                preexec_fn=settle,  # noqa: PLW1509: no threads run where processes are started
+                preexec_fn=settle,  # noqa: PLW1509  # no threads run when processes are started
             )
         self.pid = self._popen.pid
 

@@ -7,7 +7,8 @@ certificate of the upstream, which is on loopback, is not verified.
 nginx has that page's configuration, with these differences: 32 connections kept to the upstream
 instead of 10 (with 32 requests at a time it would dial for most of them), no limit of a request's
 content (its default refuses what has more than 1 MiB), more connections than 512 for its worker.
-Contents go through its temporary files where they are large, as on the page.
+Contents go through its temporary files where they are large, as on the page. Caddy keeps its
+defaults towards the upstream: naming any keep-alive setting would leave it two idle connections.
 """
 
 NGINX = """
@@ -69,8 +70,10 @@ CADDY = """
 {{
   admin off
   auto_https off
-  persist_config off
   default_sni localhost
+  servers {{
+    protocols h1 h2
+  }}
   log {{
     output file {dir}/caddy.err
     level ERROR
@@ -88,7 +91,6 @@ CADDY = """
   reverse_proxy {scheme}://127.0.0.1:{upstream} {{
     transport http {{
       {upstream_tls}
-      keepalive 300s
     }}
   }}
 }}

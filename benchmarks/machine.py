@@ -50,11 +50,6 @@ def wake_in_time() -> None:
     ctypes.CDLL(None).prctl(_SET_TIMER_SLACK, 1)
 
 
-def find_system_programs() -> None:
-    """Debian keeps servers where a user's PATH may not lead."""
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-
-
 def missing(program: str) -> str:
     """Why a program is left out and what to do about it; "" when it is here."""
     if shutil.which(program):
@@ -84,7 +79,7 @@ _given: set[int] = set()  # in this process: a proxy that stops may leave connec
 
 def versions() -> dict[str, str]:
     """Of every program that has a part in it."""
-    found = {name: "" for name in PACKAGES}
+    found = dict.fromkeys(PACKAGES, "")
     for name, (_, option) in PACKAGES.items():
         path = shutil.which(name)
         if path:

@@ -28,7 +28,7 @@ SMALL = b"x" * 100
 
 def accept_value(key: bytes) -> bytes:
     """Sec-WebSocket-Accept for this Sec-WebSocket-Key."""
-    return base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324: RFC 6455
+    return base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324  # RFC 6455
 
 
 def frame(size: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +87,8 @@ class Proxy:
             place.port,
             said=log if self.logs_to_stdout else None,
             HOME=str(stage.directory),
+            XDG_CONFIG_HOME=str(stage.directory),
+            XDG_DATA_HOME=str(stage.directory),
             XDG_STATE_HOME=str(stage.directory),
             GOMAXPROCS="1",
             PYTHONPATH=str(ROOT),
@@ -112,7 +113,7 @@ def _haproxy(place: Place) -> list[str]:
         ssl=place.with_tls("ssl crt {dir}/both.pem ssl-min-ver TLSv1.3 alpn h2,http/1.1"),
         upstream_ssl=place.with_tls("ssl verify none"),
     )
-    return [shutil.which("haproxy") or "haproxy", "-db", "-q", "-f", config]
+    return [shutil.which("haproxy") or "haproxy", "-db", "-f", config]
 
 
 def _caddy(place: Place) -> list[str]:

@@ -31,7 +31,7 @@ def load(path: Path) -> Document:
 
 
 def begin(path: Path) -> Document:
-    """The document to add to: the file's, if it was measured on this machine with these programs."""
+    """The document to add to: the file's, if this machine and these programs were measured."""
     new: Document = {"machine": machine.describe(), "versions": machine.versions(), "work": {}}
     old = load(path)
     if all(old.get(key) == new[key] for key in ("machine", "versions")):
@@ -77,9 +77,7 @@ def rows(entry: Entry) -> list[str]:
 
 def figure(entry: Entry, row: str, proxy: str, key: str = "value") -> float | None:
     """The median of the rounds; None: not measured."""
-    values = [
-        round_[proxy][row][key] for round_ in entry["rounds"] if row in round_.get(proxy, {})
-    ]
+    values = [round_[proxy][row][key] for round_ in entry["rounds"] if row in round_.get(proxy, {})]
     return statistics.median(values) if values else None
 
 

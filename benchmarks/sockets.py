@@ -129,7 +129,7 @@ class Loop:
     def _read(self, connection: Connection) -> None:
         sock = connection.sock
         try:
-            # Of TLS one record, never more: none stays behind, in OpenSSL, where epoll sees nothing.
+            # One record of TLS, never more: none stays behind in OpenSSL, unseen by epoll.
             count = sock.recv_into(self._buffer)
         except (ssl.SSLWantReadError, BlockingIOError):
             return

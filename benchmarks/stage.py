@@ -7,7 +7,6 @@ of WebSockets, uploads and downloads is ours (origin.py), which sees that every 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -15,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from authproxy.self_signed import self_signed
+
 from . import machine
 from .children import Child
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = 100  # octets of the content of a small response
-OPENSSL = (
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-)
 NGINX_ORIGIN = """
 daemon off; master_process off; pid {dir}/origin.pid; error_log {dir}/origin.err;
 events {{ worker_connections 16384; }}
@@ -92,10 +91,10 @@ class Stage:
         return path
 
     def _make_certificate(self) -> None:
-        subprocess.run(
-            [*OPENSSL.split(), "-keyout", self.key, "-out", self.certificate],
-            check=True,
-            capture_output=True,
+        made, _ = self_signed(str(self.directory), ["localhost"])
+        self.certificate.write_bytes(made.certificate.public_bytes(Encoding.PEM))
+        self.key.write_bytes(
+            made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
         # HAProxy wants both in one file.
         self.file("both.pem", self.certificate.read_text() + self.key.read_text())

@@ -9,16 +9,18 @@ connection of its own and holds whole contents in memory.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from twisted.internet import reactor
+from twisted.internet import reactor as installed
 from twisted.web.proxy import ReverseProxyResource
 from twisted.web.server import Site
 
 
 def main(port: str, upstream: str, access_log: str) -> None:
+    reactor: Any = installed
     site = Site(ReverseProxyResource("127.0.0.1", int(upstream), b""), logPath=access_log)
-    reactor.listenTCP(int(port), site, backlog=4096, interface="127.0.0.1")  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.listenTCP(int(port), site, backlog=4096, interface="127.0.0.1")
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Effort:
     """How much of everything. `seconds` is the length of one measurement."""
 
     seconds: float = 4.0
-    warm_up: float = 1.0
+    warm_up: float = 1.0  # 0: none
     octets: int = 100 * MIB
     message: int = 64 * 1024
     idle: int = 1000
@@ -39,7 +39,7 @@ class Effort:
     rate: float = 1000.0
 
 
-QUICK = Effort(seconds=0.4, warm_up=0.1, octets=4 * MIB, idle=20, open=(10, 40))
+QUICK = Effort(seconds=0.4, warm_up=0.0, octets=4 * MIB, idle=20, open=(10, 40))
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,18 @@ Figures = dict[str, Figure]
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of work. `rows` names its figures (more may come of `open`, see `row_title`)."""
+    """A kind of work. Of several figures each has a name, in the order in which they are shown.
+
+    `needs` is a program of the load. `ours`: its origin is ours, not that of small requests.
+    """
 
     name: str
     title: str
     unit: str
     measure: Callable[[Running, Effort], Figures]
     tls: bool = True
-    ours: bool = True  # the origin is ours, not the one of small requests
-    needs: str = ""  # a program
+    ours: bool = True
+    needs: str = ""
     http2: bool = False
 
 
@@ -85,7 +88,8 @@ def _small(proxy: Running, effort: Effort, *, vary: bool = False) -> Figures:
         script = Path(proxy.log).with_name("vary.lua")
         script.write_text(programs.VARY)
     load = partial(programs.wrk, _url(proxy), BUSY, script=script)
-    load(seconds=effort.warm_up)
+    if effort.warm_up:
+        load(seconds=effort.warm_up)
     return {"": cost(proxy, partial(load, seconds=effort.seconds))}
 
 
@@ -99,7 +103,8 @@ def _handshakes(proxy: Running, effort: Effort) -> Figures:
 
 
 def _http2(proxy: Running, effort: Effort) -> Figures:
-    programs.h2load(_url(proxy), effort.warm_up)
+    if effort.warm_up:
+        programs.h2load(_url(proxy), effort.warm_up)
     return {"": cost(proxy, lambda: programs.h2load(_url(proxy), effort.seconds))}
 
 
@@ -172,7 +177,7 @@ def _open(proxy: Running, effort: Effort) -> Figures:
             clients.grow(count)
             clients.in_turn(IN_FLIGHT, max(effort.warm_up, count / 2500))
             load = partial(clients.in_turn, IN_FLIGHT, effort.seconds)
-            figures[f"{count:,}"] = cost(proxy, load)
+            figures[f"{count:,} open"] = cost(proxy, load)
     finally:
         clients.close()
     return figures
@@ -186,13 +191,15 @@ def _idle(proxy: Running, effort: Effort) -> Figures:
         for count in effort.open:
             clients.grow(count - IN_FLIGHT)
             load = partial(programs.wrk, _url(proxy), IN_FLIGHT)
-            load(effort.warm_up)
-            figures[f"{count:,}"] = cost(proxy, partial(load, effort.seconds))
+            if effort.warm_up:
+                load(effort.warm_up)
+            figures[f"{count:,} open"] = cost(proxy, partial(load, effort.seconds))
     finally:
         clients.close()
     return figures
 
 
+GROWING = ("open", "idle")  # their figures are of more and more open connections
 WORK = {
     work.name: work
     for work in (
@@ -212,9 +219,9 @@ WORK = {
              partial(_messages, size=65536)),
         Work("ws-memory", "memory of an idle WebSocket", "kB", _memory),
         Work("latency", "small GET at 1,000 requests a second", "us", _latency, ours=False),
-        Work("open", "small GET, ten in flight, connections in turn; open", "us", _open,
+        Work("open", "small GET, ten in flight, on all connections in turn", "us", _open,
              ours=False),
-        Work("idle", "small GET on ten connections, others idle; open", "us", _idle,
+        Work("idle", "small GET on ten connections, the others idle", "us", _idle,
              ours=False, needs="wrk"),
     )
 }  # fmt: skip

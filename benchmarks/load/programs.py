@@ -43,7 +43,9 @@ def h2load(url: str, seconds: float) -> int:
     statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said)
     if requests is None or statuses is None:
         raise LoadError(f"h2load: {said}")
-    if not int(requests[1]) or any(int(n) for n in (*requests.groups()[1:], *statuses.groups()[1:])):
+    if not int(requests[1]) or any(
+        int(n) for n in (*requests.groups()[1:], *statuses.groups()[1:])
+    ):
         raise LoadError(f"h2load: {requests[0]}; {statuses[0]}")
     return int(requests[1])
 

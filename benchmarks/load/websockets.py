@@ -53,7 +53,8 @@ class Sockets:
         key = b64encode(os.urandom(16))
         sock.sendall(
             b"GET /ws/client/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % key
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+            % key
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):
