@@ -16,7 +16,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,9 +86,9 @@ def versions() -> dict[str, str]:
             match = _VERSION.search(said.stdout + said.stderr)
             found[name] = match[0] if match else "?"
     found |= {name: version(name) for name in ("authproxy", "twisted", "pyopenssl", "cryptography")}
-    found["python"] = platform.python_version()
-    if "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
-        found["python"] += " (built without profile-guided optimisation)"
+    # Not every build is optimised alike; the system's is the one that a package would run on.
+    whose = " of the system" if sys.base_prefix == "/usr" else ""
+    found["python"] = platform.python_version() + whose
     found["openssl"] = ssl.OPENSSL_VERSION.split()[1]
     return found
 

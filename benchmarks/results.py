@@ -55,7 +55,7 @@ def entry(work: Work, effort: Effort, left_out: dict[str, str]) -> Entry:
         "title": work.title,
         "unit": work.unit,
         "date": today.isoformat(),
-        "effort": asdict(effort),
+        "effort": asdict(effort) | {"open": list(effort.open)},
         "left_out": left_out,
         "rounds": [],
     }

@@ -24,6 +24,7 @@ BUSY = 32  # connections of wrk, or of WebSockets, that are busy all the time
 LATENCY_CONNECTIONS = 50
 IN_FLIGHT = 10  # requests at the same time, however many connections are open
 MIB = 1 << 20
+SETTLED = 0.3  # seconds until a proxy has done what follows a connection
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Effort:
     rate: float = 1000.0
 
 
-QUICK = Effort(seconds=0.4, warm_up=0.0, octets=4 * MIB, idle=20, open=(10, 40))
+QUICK = Effort(seconds=0.2, warm_up=0.0, octets=4 * MIB, idle=20, open=(10, 40))
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,11 @@ def _messages(proxy: Running, effort: Effort, *, size: int) -> Figures:
 def _memory(proxy: Running, effort: Effort) -> Figures:
     """kB for each idle WebSocket. What the first ones cost once is paid before."""
     Sockets(proxy.port, max(effort.idle // 10, 1), 100).close()
-    time.sleep(0.5)
+    time.sleep(SETTLED)
     before = proxy.child.memory()
     sockets = Sockets(proxy.port, effort.idle, 100)
     try:
-        time.sleep(0.5)
+        time.sleep(SETTLED)
         grown = proxy.child.memory() - before
     finally:
         sockets.close()
