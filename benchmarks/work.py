@@ -29,7 +29,10 @@ SETTLED = 0.3  # seconds until a proxy has done what follows a connection
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of everything. `seconds` is the length of one measurement."""
+    """How much of everything.
+
+    `seconds` is the length of one measurement, half of it where a round has several of a proxy.
+    """
 
     seconds: float = 4.0
     warm_up: float = 1.0  # 0: none
@@ -177,7 +180,7 @@ def _open(proxy: Running, effort: Effort) -> Figures:
         for count in effort.open:
             clients.grow(count)
             clients.in_turn(IN_FLIGHT, max(effort.warm_up, count / 2500))
-            load = partial(clients.in_turn, IN_FLIGHT, effort.seconds)
+            load = partial(clients.in_turn, IN_FLIGHT, effort.seconds / 2)
             figures[f"{count:,} open"] = cost(proxy, load)
     finally:
         clients.close()
@@ -194,7 +197,7 @@ def _idle(proxy: Running, effort: Effort) -> Figures:
             load = partial(programs.wrk, _url(proxy), IN_FLIGHT)
             if effort.warm_up:
                 load(effort.warm_up)
-            figures[f"{count:,} open"] = cost(proxy, partial(load, effort.seconds))
+            figures[f"{count:,} open"] = cost(proxy, partial(load, effort.seconds / 2))
     finally:
         clients.close()
     return figures
