@@ -18,7 +18,7 @@ TIMEOUT = 20.0  # seconds, for what blocks: connecting, the handshake
 AT_ONCE = 4  # connections that are opened at the same time
 
 
-class Ended(Exception):
+class Ended(OSError):
     """The peer closed the connection, or it broke."""
 
 

@@ -5,6 +5,7 @@ Every measurement starts its proxy anew, and checks that it wrote its access log
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,7 @@ class Suite:
                     measured[proxy.name] = results.plain(self._measure(work, proxy))
                 except LeftOut as e:
                     entry["left_out"][proxy.name] = str(e)
-                except (LoadError, OSError, RuntimeError) as e:
+                except (LoadError, OSError, RuntimeError, subprocess.SubprocessError) as e:
                     entry["left_out"][proxy.name] = "failed"
                     self.failures.append(f"{work.name}: {proxy.title}: {e}")
                     print(f"FAILED: {self.failures[-1]}", flush=True)

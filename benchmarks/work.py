@@ -37,7 +37,6 @@ class Effort:
     seconds: float = 4.0
     warm_up: float = 1.0  # 0: none
     octets: int = 100 * MIB
-    message: int = 64 * 1024
     idle: int = 1000
     open: tuple[int, ...] = (10, 100, 1000, 5000)
     rate: float = 1000.0
