@@ -64,7 +64,7 @@ def main() -> int:
         print(table.markdown(results.load(arguments.markdown)))
         return 0
     if arguments.micro:
-        micro.main()
+        micro.main(1 if arguments.quick else micro.RUNS)
         return 0
     return measure(arguments)
 

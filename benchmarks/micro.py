@@ -85,7 +85,7 @@ RESPONSE = b"\r\n".join(
 Timed = tuple[str, float]  # what, microseconds
 
 
-def steps() -> Iterator[Timed]:
+def steps(runs: int) -> Iterator[Timed]:
     """Parse, forward, serialise, both ways; a line of the access log."""
     limits = HeadLimits()
     client = Client("192.0.2.1", b"https", False, (), HOST)
@@ -109,14 +109,14 @@ def steps() -> Iterator[Timed]:
         "an access line, its share of the writing": line,
     }
     for name, call in timed.items():
-        yield name, _least(call)
+        yield name, _least(call, runs)
     access_log.close()
 
 
-def _least(call: Callable[[], object]) -> float:
+def _least(call: Callable[[], object], runs: int) -> float:
     """Microseconds of a call."""
     best = float("inf")
-    for _ in range(RUNS):
+    for _ in range(runs):
         count, began = 0, time.perf_counter()
         while (took := time.perf_counter() - began) < SECONDS:
             for _ in range(100):
@@ -153,10 +153,10 @@ class Events:
         for peer in self._peers:
             peer.close()
 
-    def cost(self) -> float:
+    def cost(self, runs: int) -> float:
         """Microseconds of one event: a message read, a message written."""
         best = float("inf")
-        for _ in range(RUNS):
+        for _ in range(runs):
             took, count, end = 0.0, 0, time.perf_counter() + SECONDS
             while time.perf_counter() < end:
                 for peer in self._peers:
@@ -209,17 +209,17 @@ class Events:
         return peer
 
 
-def events() -> Iterator[Timed]:
+def events(runs: int) -> Iterator[Timed]:
     """One event, of 32 in a batch, without TLS and with it."""
     for name, tls in (("an event: read and write", False), ("the same with TLS", True)):
         connections = Events(tls)
         try:
-            yield name, connections.cost()
+            yield name, connections.cost(runs)
         finally:
             connections.close()
 
 
-def main() -> None:
+def main(runs: int = RUNS) -> None:
     for measure in (steps, events):
-        for name, microseconds in measure():
+        for name, microseconds in measure(runs):
             print(f"{name:42} {microseconds:7.2f} us", flush=True)
