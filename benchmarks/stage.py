@@ -33,6 +33,7 @@ http {{
   server {{
     listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{tls} ssl backlog=4096;
     ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;
+    ssl_protocols TLSv1.2 TLSv1.3;
     location / {{ default_type text/html; return 200 "{body}"; }}
   }}
 }}
