@@ -28,17 +28,17 @@ fast = (
 )
 
 
-def _public_receive(connection: SSL.Connection, _handle: Any) -> bytes:
+def _public_receive(connection: SSL.Connection, _handle: Any, /) -> bytes:
     return connection.recv(READ_SIZE)
 
 
-def _public_send(connection: SSL.Connection, _handle: Any, data: Any) -> int:
+def _public_send(connection: SSL.Connection, _handle: Any, data: Any, /) -> int:
     return connection.send(data)
 
 
 def handle_of(connection: SSL.Connection) -> Any:
     """What `receive` and `send` want beside the connection: OpenSSL's own pointer to it."""
-    return connection._ssl if fast else None  # type: ignore[attr-defined]
+    return connection._ssl if fast else None
 
 
 if fast:
@@ -47,16 +47,16 @@ if fast:
     _octets = _ffi.buffer(_buffer, READ_SIZE)
     _pointer_to = _ffi.from_buffer
 
-    def receive(connection: SSL.Connection, handle: Any) -> bytes:
+    def receive(connection: SSL.Connection, handle: Any, /) -> bytes:
         """What one record holds. Raises as SSL.Connection.recv does."""
         taken = _read(handle, _buffer, READ_SIZE)
         if taken > 0:
             data: bytes = _octets[:taken]
             return data
-        connection._raise_ssl_error(handle, taken)  # type: ignore[attr-defined]
+        connection._raise_ssl_error(handle, taken)
         raise SSL.Error("a read that neither failed nor succeeded")
 
-    def send(connection: SSL.Connection, handle: Any, data: Any) -> int:
+    def send(connection: SSL.Connection, handle: Any, data: Any, /) -> int:
         """Give it one record's worth of a bytes-like object. Returns how many octets it took;
         raises as SSL.Connection.send does."""
         length = len(data)
@@ -67,7 +67,7 @@ if fast:
                 taken = _write(handle, pointer, length)
         if taken > 0:
             return taken
-        connection._raise_ssl_error(handle, taken)  # type: ignore[attr-defined]
+        connection._raise_ssl_error(handle, taken)
         raise SSL.Error("a write that neither failed nor succeeded")
 
 else:
