@@ -76,11 +76,8 @@ def parse_request(
     host = named.get(b"host")
     if authority is not None or host is None:
         host = _authority(authority, host, version)
-    elif (before is None or host != before.host or not host) and (
-        # One that came before was looked at then.
-        not HOST.fullmatch(host) or len(host) > HOST_OCTETS
-    ):
-        raise ProtocolError(400, "bad characters in Host")
+    elif before is None or host != before.host or not host:  # else it was looked at then
+        _check_host(host)
     length = framing.content_length(named, version, 400) or 0
     expects_continue = b"expect" in named and _expects_continue(named[b"expect"], version, length)
     keep_alive = framing.keeps_alive(named.get(b"connection"), version)
@@ -173,10 +170,14 @@ def _authority(authority: bytes | None, host: bytes | None, version: int) -> byt
             return b""
     elif authority is not None and authority.lower() != host.lower():
         raise ProtocolError(400, "the authority of the target is not that of Host")
-    only = authority if authority is not None else host
-    if only is None or not HOST.fullmatch(only) or len(only) > HOST_OCTETS:
-        raise ProtocolError(400, "bad characters in Host")
+    only = authority if authority is not None else host or b""
+    _check_host(only)
     return only
+
+
+def _check_host(host: bytes) -> None:
+    if not HOST.fullmatch(host) or len(host) > HOST_OCTETS:
+        raise ProtocolError(400, "bad characters in Host")
 
 
 def _check_method(method: bytes) -> None:
