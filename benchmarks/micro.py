@@ -29,7 +29,7 @@ from authproxy.transport.dispatch import Dispatcher
 from authproxy.transport.stream import TCPServer
 from authproxy.trust import Client
 from authproxy.wire import serialise
-from authproxy.wire.heads import HeadLimits
+from authproxy.wire.heads import HeadLimits, RequestHead, ResponseHead
 from authproxy.wire.requests import parse_request
 from authproxy.wire.responses import parse_response
 
@@ -95,6 +95,7 @@ def steps(runs: int) -> Iterator[Timed]:
     assert answered is not None
     head, answer = parsed[0], answered[0]
     upstream = forwarding.request(head, client, False)
+    answer.octets = b""  # as one that is not met again: what is made of it is not kept
     downstream = forwarding.response(answer, b"max-age=63072000")
     access_log = AccessLog("/dev/null", "combined")
     line = partial(access_log.line, head, client, 200, 1234, 0.012, "https://10.0.0.5:9443", "-")
@@ -102,15 +103,24 @@ def steps(runs: int) -> Iterator[Timed]:
         "parse a request": partial(parse_request, REQUEST, limits),
         "the same fields again": partial(parse_request, REQUEST, limits, head),
         "forwarding.request": partial(forwarding.request, head, client, False),
-        "serialise.request_head": partial(serialise.request_head, upstream),
+        "serialise.request_head": partial(_request_octets, upstream),
         "parse a response": partial(parse_response, RESPONSE, limits, b"GET"),
         "forwarding.response": partial(forwarding.response, answer, b"max-age=63072000"),
-        "serialise.response_head": partial(serialise.response_head, downstream),
+        "serialise.response_head": partial(_response_octets, downstream),
         "an access line, its share of the writing": line,
     }
     for name, call in timed.items():
         yield name, _least(call, runs)
     access_log.close()
+
+
+def _request_octets(head: RequestHead) -> bytes:
+    return serialise.request_head(head.method, head.target, serialise.section(head.fields))
+
+
+def _response_octets(head: ResponseHead) -> bytes:
+    head.section = b""  # which would keep them
+    return serialise.response_head(head)
 
 
 def _least(call: Callable[[], object], runs: int) -> float:
