@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from .wire.grammar import HOST, HOST_OCTETS
 from .wire.heads import RequestHead
@@ -23,6 +24,7 @@ _REMEMBERED = 4096  # verdicts on addresses; the same few peers ask for every re
 _ENTRY = re.compile(r"(?:([0-9.]{7,15})(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?)")
 
 
+@lru_cache(_REMEMBERED)
 def normal_address(text: str) -> str | None:
     """The canonical form of an IP address, IPv4 for an IPv4-mapped one; None: it is none.
 

@@ -29,13 +29,15 @@ class Descriptor(Protocol):
 class Writer(Descriptor, Protocol):
     """A transport that may wait with what was written to it until its batch of events is over."""
 
-    def send_unsent(self) -> None:
-        """It is over: send."""
+    def send_unsent(self) -> Exception | None:
+        """It is over: send. Returns None, or what ends the connection."""
 
 
 class Outbox:
-    """Where transports leave word that they wrote. `transports` is None where nobody would come
-    for it: then they send at once."""
+    """Where transports leave word that they wrote, or want to be closed.
+
+    `transports` is None where nobody would come for it: then they send at once.
+    """
 
     __slots__ = ("transports",)
 

@@ -70,20 +70,30 @@ class Stream(_Base):
         if self._unsent:
             self._unsent += data
             if len(self._unsent) >= RECORD:
-                self.send_unsent()
+                self._send_rest()
             return
         self._unsent = data
         transports = self.reactor.outbox.transports
         if transports is None or len(data) >= RECORD:
-            self.send_unsent()
+            self._send_rest()
         else:
             transports.append(self)
 
-    def send_unsent(self) -> None:
-        """Send what was written in this batch of events."""
+    def send_unsent(self) -> Exception | None:
+        """Send what was written in this batch of events; close, if that was asked for and nothing
+        is left. Returns what doWrite would: the end of the connection is the caller's to tell."""
         data, self._unsent = self._unsent, b""
-        if not data or not self.connected:
-            return
+        if not self.connected:
+            return None
+        if data:
+            self._send_or_buffer(data)
+        all_sent = not self._tempDataLen and not self.dataBuffer
+        if self.disconnecting and all_sent and self.producer is None:
+            ended: Exception = self._postLoseConnection()
+            return ended
+        return None
+
+    def _send_or_buffer(self, data: bytes) -> None:
         if self._owner is not None:  # no byte of ours goes out before the handshake is over
             self._tempDataBuffer.append(data)
             self._tempDataLen += len(data)
@@ -96,6 +106,11 @@ class Stream(_Base):
             if type(sent) is int and sent:
                 data = memoryview(data)[sent:].tobytes()
         FileDescriptor.write(self, data)
+
+    def _send_rest(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and self.connected:
+            self._send_or_buffer(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """As write, of all of them at once."""
@@ -280,12 +295,20 @@ class Stream(_Base):
         if self._owner is not None:
             self.abortConnection()
             return
-        self.send_unsent()
-        FileDescriptor.loseConnection(self)
+        transports = self.reactor.outbox.transports
+        if transports is None or self.producer is not None or self._writeDisconnected:
+            self._send_rest()
+            FileDescriptor.loseConnection(self)
+        elif self.connected and not self.disconnecting:
+            # At the end of this batch of events: a turn of the reactor less for each connection.
+            self.stopReading()
+            self.disconnecting = True
+            if not self._unsent:  # else it is on the list already
+                transports.append(self)
 
     def loseWriteConnection(self) -> None:
         """Close our side after everything written has gone."""
-        self.send_unsent()
+        self._send_rest()
         super().loseWriteConnection()
 
     def stopProducing(self) -> None:
