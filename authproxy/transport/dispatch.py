@@ -34,7 +34,9 @@ WRITES_TOGETHER = 16
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 # The ends of nearly all connections; a Failure of its own for each would cost 7 us.
-_USUAL = {why: Failure(why) for why in (main.CONNECTION_DONE, main.CONNECTION_LOST)}
+_USUAL: dict[Exception, Failure] = {
+    why: Failure(why) for why in (main.CONNECTION_DONE, main.CONNECTION_LOST)
+}
 
 log = Logger()
 

@@ -178,6 +178,56 @@ class _StreamTests:
         self.assertIsInstance(self.pair.there.lost.value, ConnectionDone)  # type: ignore[union-attr]
         self.assertIsNotNone(self.pair.here.lost)
 
+    def answer_and_close(self, answer: bytes) -> None:
+        """What an event asks for: a response, and the end."""
+
+        def received(data: bytes) -> None:
+            self.pair.server.write(answer)
+            self.pair.server.loseConnection()
+
+        self.pair.here.dataReceived = received  # type: ignore[method-assign]
+        self.pair.client.write(b"hello")
+
+    def test_a_close_within_a_batch_ends_with_it(self) -> None:
+        """Not with the next turn of the reactor."""
+        self.answer_and_close(b"answer")
+        self.pair.until(lambda: self.pair.server.disconnecting)
+        self.assertIsNotNone(self.pair.here.lost)
+        self.pair.turn()
+        self.assertEqual(self.pair.there.received, b"answer")
+        assert self.pair.there.lost is not None
+        self.assertIsNotNone(self.pair.there.lost.check(ConnectionDone))
+
+    def test_a_close_within_a_batch_loses_nothing(self) -> None:
+        """Where the kernel does not take all, it waits as ever."""
+        large = bytes(range(256)) * 16384
+        self.answer_and_close(large)
+        self.pair.until(lambda: self.pair.server.disconnecting)
+        self.assertIsNone(self.pair.here.lost)
+        self.pair.until(lambda: self.pair.there.lost is not None)
+        self.assertEqual(self.pair.there.received, large)
+
+    def test_a_close_waits_for_a_producer(self) -> None:
+        self.pair.server.registerProducer(self.pair.there, True)
+        self.answer_and_close(b"answer")
+        self.pair.until(lambda: self.pair.server.disconnecting)
+        self.assertIsNone(self.pair.here.lost)
+        self.pair.turn()
+        self.assertEqual(self.pair.there.received, b"answer")
+
+    def test_two_closes_are_one(self) -> None:
+        losses: list[object] = []
+        self.pair.here.connectionLost = losses.append  # type: ignore[method-assign]
+
+        def received(data: bytes) -> None:
+            self.pair.server.loseConnection()
+            self.pair.server.loseConnection()
+
+        self.pair.here.dataReceived = received  # type: ignore[method-assign]
+        self.pair.client.write(b"hello")
+        self.pair.turn()
+        self.assertEqual(len(losses), 1)
+
     def test_lose_write_connection_still_reads(self) -> None:
         self.pair.server.write(b"answer")
         self.pair.server.loseWriteConnection()
