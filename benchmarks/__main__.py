@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import machine, micro, results, table
+from . import machine, micro, results, table, workers
 from .proxies import PROXIES
 from .stage import ROOT, Stage
 from .suite import Suite, affordable, installed
@@ -44,6 +44,7 @@ def options() -> argparse.ArgumentParser:
         "--markdown", type=Path, metavar="FILE", help="measure nothing: the table of these results"
     )
     parser.add_argument("--micro", action="store_true", help="the micro benchmarks instead")
+    parser.add_argument("--workers", action="store_true", help="one worker and two instead")
     return parser
 
 
@@ -65,6 +66,10 @@ def main() -> int:
         return 0
     if arguments.micro:
         micro.main(1 if arguments.quick else micro.RUNS)
+        return 0
+    if arguments.workers:
+        quick = arguments.quick
+        workers.main(1 if quick else arguments.rounds, 0.2 if quick else arguments.seconds or 4.0)
         return 0
     return measure(arguments)
 

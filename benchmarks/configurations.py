@@ -100,7 +100,7 @@ CADDY = """
 }}
 """
 AUTHPROXY = """
-workers = 1
+workers = {workers}
 [listen]
 {listen}
 admin = ""

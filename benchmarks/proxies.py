@@ -133,10 +133,16 @@ def _twisted_web(place: Place) -> list[str]:
 
 
 def _authproxy(place: Place) -> list[str]:
+    return authproxy_command(place, configurations.AUTHPROXY, workers=1)
+
+
+def authproxy_command(place: Place, template: str, workers: int) -> list[str]:
+    """authproxy, in so many processes."""
     where = f'["127.0.0.1:{place.port}"]'
     config = place.write(
         "authproxy.toml",
-        configurations.AUTHPROXY,
+        template,
+        workers=workers,
         listen=place.with_tls(f"http = []\nhttps = {where}", f"http = {where}\nhttps = []"),
         certificate=place.with_tls(configurations.AUTHPROXY_TLS),
     )

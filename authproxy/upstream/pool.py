@@ -6,6 +6,7 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
 - The server with the fewest connections in use is asked first; one whose last dial failed is asked
   only when no other is left, until its backoff is over.
 - On a server the connection that was given back last goes first: the others age, and close.
+- More than pool.idle are kept for a moment only: who is busy needs them again at once.
 - Who waits is served in order, and each wait has a deadline.
 """
 
@@ -27,6 +28,9 @@ from .connection import Connection
 
 BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
 BACKOFF_MOST = 16.0
+# Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would be
+# dialled again and again: with 128 requests under way and 32 idle allowed, 199 instead of 30 us each.
+EXCESS = 2.0
 # A peer's close is known at once while the reactor turns; what may have come since its last turn is
 # asked for when a connection was idle for longer than this many seconds.
 PEEK_AFTER = 0.5
@@ -155,7 +159,7 @@ class Pool:
         now = self._deadlines.now()
         if (
             self._closed
-            or (len(server.idle) >= settings.idle and not self._queue)
+            or (not settings.idle and not self._queue)
             or now - connection.opened_at >= settings.max_age
         ):
             connection.close()
@@ -163,7 +167,8 @@ class Pool:
             server.leased -= 1
             connection.idle_since = now
             connection.reused = True
-            connection.deadline = now + settings.idle_timeout
+            few = len(server.idle) < settings.idle
+            connection.deadline = now + (settings.idle_timeout if few else EXCESS)
             server.idle.append(connection)
         if self._queue:
             self._assign()

@@ -16,7 +16,7 @@ from authproxy.deadlines import RESOLUTION, Deadlines
 from authproxy.errors import ConnectFailed, NoCapacity, UpstreamError
 from authproxy.settings import PoolSettings, Timeouts, Upstream
 from authproxy.upstream.connection import Connection
-from authproxy.upstream.pool import BACKOFF, BACKOFF_MOST, PEEK_AFTER, Pool, Server
+from authproxy.upstream.pool import BACKOFF, BACKOFF_MOST, EXCESS, PEEK_AFTER, Pool, Server
 from authproxy.wire.heads import HeadLimits, RequestHead
 
 from ..transports import FakeTransport, connect
@@ -268,11 +268,26 @@ class LimitTests(_Tests):
         self.assertEqual(len(self.dials), 1)
 
     def test_idle(self) -> None:
+        """More are kept for a moment: the next requests of a burst need them."""
         pool = self.pool(idle=2)
         connections = self.idle(pool, 3)
+        self.assert_idle(pool, *connections)
+        self.advance(EXCESS + 1)
         self.assert_idle(pool, *connections[:2])
         self.assertEqual(self.transport(connections[2]).ended, "lose")
         self.assertEqual(pool.open, 2)
+
+    def test_a_burst_dials_once(self) -> None:
+        pool = self.pool(idle=2)
+        for _ in range(3):
+            self.idle(pool, 8)
+            self.assertEqual(pool.dials, 8)
+
+    def test_none_idle(self) -> None:
+        pool = self.pool(idle=0)
+        [connection] = self.idle(pool)
+        self.assert_idle(pool)
+        self.assertEqual(self.transport(connection).ended, "lose")
 
     def test_waiting(self) -> None:
         pool = self.pool(connections=1, waiting=2)
