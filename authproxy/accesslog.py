@@ -4,7 +4,7 @@ Lines are escaped (no control octet of a client reaches a terminal or a log pars
 of query parameters that carry secrets are masked. Cookie and Authorization are never written.
 
 A request costs an entry in memory; `flush`, called once a second and whenever many have come
-together, makes lines of them, and linefile.py writes them at once.
+together, makes lines of them, and linefile.py (or a supervisor's) writes them at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .linefile import LineFile
+from .linefile import LineFile, Lines
 
 if TYPE_CHECKING:
     from .trust import Client
@@ -46,11 +46,18 @@ class AccessLog:
     """The lines of all requests.
 
     `path` is a file, "-" for file descriptor 1, "" for none. `clock` is the wall clock, in seconds.
+    Where there are `lines`, they go there instead.
     """
 
-    def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: str,
+        form: str,
+        clock: Callable[[], float] = time.time,
+        lines: Lines | None = None,
+    ) -> None:
         self._path = path
-        self._file = LineFile(path, clock)
+        self._file = LineFile(path, clock) if lines is None else lines
         self._as_text = self._json if form == "json" else self._combined
         self._time_format = "%Y-%m-%dT%H:%M:%S%z" if form == "json" else "%d/%b/%Y:%H:%M:%S %z"
         self._clock = clock
@@ -137,7 +144,10 @@ class AccessLog:
         """Write what is held. Never raises; what could not be written is held for the next time."""
         lines = list(map(self._as_text, self._entries))
         self._entries.clear()
+        failing = self._file.failing
         self._file.write(lines)
+        if failing:
+            self._file.flush()
 
     def close(self) -> None:
         """Write what is held and close."""

@@ -24,8 +24,17 @@ from .transport.binding import ListenError, bind
 log = Logger()
 
 
+class _Request(Request):
+    def gotLength(self, length: int | None) -> None:
+        """No content is wanted: twisted.web would put it into a file, however large it is."""
+        if length != 0:
+            self.channel.forceAbortClient()
+        super().gotLength(0)
+
+
 class _Site(Site):
     noisy = False
+    requestFactory = _Request
 
     def log(self, request: Any) -> None:
         """A scrape every few seconds is no news."""

@@ -1,8 +1,7 @@
 """Owns a file of lines that is only appended to: the access log's, on disk or on stdout.
 
-Lines are written whole and at once, so that several processes can share the file. It is opened anew
-when it was moved away (logrotate); what cannot be written is held for a while. Knows nothing of
-what the lines say.
+It is opened anew when it was moved away (logrotate); what cannot be written is held for a while.
+Knows nothing of what the lines say.
 """
 
 from __future__ import annotations
@@ -12,14 +11,36 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from twisted.logger import Logger
 
 MOST_HELD = 1 << 22  # characters kept while the disk or the pipe takes none; then lines are lost
 LOOK_AGAIN = 5.0  # seconds between two looks whether the file was moved away
 LAST_WORDS = 1.0  # seconds that the reader of stdout has for what is left at the end
+BUSY = 1.0  # seconds for which a reader of stdout may be behind before it is said
 
 log = Logger()
+
+
+class Lines(Protocol):
+    """Where lines go: `lost` counts those that were given up, `failing` says that the last try
+    failed, and that only `flush` tries again."""
+
+    @property
+    def lost(self) -> int: ...
+
+    @property
+    def failing(self) -> bool: ...
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Take these lines, each without its LF."""
+
+    def flush(self) -> None:
+        """Try again what could not be written."""
+
+    def close(self) -> None:
+        """No more will come."""
 
 
 class LineFile:
@@ -39,6 +60,9 @@ class LineFile:
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
+        self._failing_since = 0.0
+        self._said = False
+        self._torn = False  # the last octet written is no LF
         self._ready = select.poll()
         if path == "-":
             self._descriptor = os.dup(1)
@@ -47,18 +71,26 @@ class LineFile:
             self._open()
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write these lines (without their LF) after what is held. What cannot be written is held
-        for the next time: `write([])` tries again."""
-        if self._path not in ("", "-") and self._clock() >= self._look_at:
-            self._reopen_if_moved()
+        """Write these lines (without their LF), or hold them while writing fails."""
         self._held += lines
         self._size += sum(map(len, lines))
+        if not self.failing:
+            self.flush()
+        elif self._size > MOST_HELD:
+            self._give_up()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._path not in ("", "-") and self._clock() >= self._look_at:
+            self._reopen_if_moved()
         if not self._held:
             return
         data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
         try:
             while data:
-                data = data[self._write(data) :]
+                written = self._write(data)
+                self._torn = data[written - 1] != ord("\n")
+                data = data[written:]
         except OSError as e:
             self._held = data.decode().splitlines()
             self._size = len(data)
@@ -79,9 +111,11 @@ class LineFile:
 
     def close(self) -> None:
         """Write what is held and close."""
-        if self._path == "-" and self._held:
+        end = time.monotonic() + LAST_WORDS
+        while self._path == "-" and self._held and time.monotonic() < end:
             self._ready.poll(LAST_WORDS * 1000)
-            self.write(())
+            self.flush()
+        self.lost += len(self._held)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -114,8 +148,15 @@ class LineFile:
             os.close(old)
 
     def _failed(self, reason: OSError) -> None:
+        now = self._clock()
         if not self.failing:
             self.failing = True
+            self._failing_since = now
+            self._said = False
+        # A pipe that is full for a moment is no news.
+        patience = BUSY if isinstance(reason, BlockingIOError) else 0.0
+        if not self._said and now - self._failing_since >= patience:
+            self._said = True
             log.error(
                 "The access log {path} cannot be written: {reason}. Lines are held, and lost when"
                 " they are too many.",
@@ -123,6 +164,9 @@ class LineFile:
                 reason=reason.strerror,
             )
         if self._size > MOST_HELD:
-            self.lost += len(self._held)
-            self._held.clear()
-            self._size = 0
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.lost += len(self._held)
+        self._held = [""] if self._torn else []  # what comes next begins a line
+        self._size = 0

@@ -26,6 +26,7 @@ from .deadlines import Deadlines
 from .downstream.http1 import Connection
 from .gateway import Gateway, Site
 from .identity import Identity
+from .linefile import Lines
 from .notify import Notifier
 from .service import FrontDoor, Parts
 from .settings import ListenAddress, Settings, SiteSettings
@@ -123,16 +124,17 @@ def make_service(
     identity: Identity,
     reactor: Any,
     sockets: Mapping[ListenAddress, socket.socket] | None = None,
+    lines: Lines | None = None,
 ) -> FrontDoor:
     """Put one process together. Nothing is bound here.
 
-    `sockets` are those that a worker was given: it binds none, has no admin listener and announces
-    nothing. Raises CertificateError.
+    `sockets` are those that a worker was given, and `lines` takes its access lines: it binds none,
+    has no admin listener and announces nothing. Raises CertificateError.
     """
     dispatcher = Dispatcher()
     view = TransportReactor(reactor, dispatcher)
     deadlines = Deadlines(reactor, time.monotonic)
-    access = AccessLog(settings.log.access, settings.log.format, time.time)
+    access = AccessLog(settings.log.access, settings.log.format, time.time, lines)
     sites = [
         build_site(settings, site, number in identity.self_signed, deadlines, view)
         for number, site in enumerate(settings.sites)

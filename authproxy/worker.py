@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -17,8 +18,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel, eventAsText, globalLogBeginner
 
 from . import tap
+from .certificates import CertificateError
+from .config import ConfigError
 from .service import FrontDoor
 from .settings import ListenAddress
+from .transport.binding import ListenError
 from .workers.channel import DESCRIPTOR, FIRST_SOCKET, Channel, adopt
 from .workers.handover import Handover
 
@@ -28,16 +32,23 @@ log = Logger()
 
 
 class Worker:
-    """One process that serves. `status` is what it exits with."""
+    """One process that serves. `status` is what it exits with.
+
+    For the front door it is also where access lines go (linefile.Lines).
+    """
+
+    failing = False
 
     def __init__(self, reactor: Any) -> None:
         self.status = 0
+        self.lost = 0
         self._reactor = reactor
         self._door: FrontDoor | None = None
         self._leaving = False
+        self._finished = False
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
-        self._channel = Channel(self._heard, self.leave)
+        self._channel = Channel(self._heard, self._channel_closed)
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -61,20 +72,28 @@ class Worker:
     def _heard(self, message: dict[str, Any]) -> None:
         kind = message["kind"]
         if kind == "handover":
-            try:
-                self._serve(Handover.of_message(message))
-            except Exception:
-                log.failure("A worker could not start")
-                self.status = 1
-                self._reactor.callLater(0, self._reactor.stop)
+            self._begin(message)
         elif kind == "drain":
             self.leave()
         elif kind == "abort" and self._door is not None:
             self._door.abort()
 
+    def _begin(self, message: dict[str, Any]) -> None:
+        try:
+            self._serve(Handover.of_message(message))
+        except (OSError, CertificateError, ConfigError, ListenError) as e:
+            log.error("It cannot start: {reason}", reason=str(e))
+            self.status = 1
+        except Exception:
+            log.failure("It cannot start")
+            self.status = 1
+        if self.status:
+            self._leaving = True
+            self._finish()
+
     def _serve(self, handover: Handover) -> None:
         door = tap.make_service(
-            handover.settings(), handover.identity, self._reactor, _sockets(handover)
+            handover.settings(), handover.identity, self._reactor, _sockets(handover), self
         )
         door.privilegedStartService()
         door.startService()
@@ -87,21 +106,51 @@ class Worker:
         if self._door is not None:
             self._channel.tell("counters", snapshot=self._door.counters())
 
+    # The end.
+
     def leave(self) -> None:
         """Drain and end."""
         if self._leaving:
             return
         self._leaving = True
         if self._door is None:
-            self._reactor.stop()
+            self._finish()
             return
         self._channel.tell("leaving")
         self._door.stopService().addBoth(self._drained)
 
     def _drained(self, result: Any) -> None:
         self._report()
-        # A turn later: what was said goes out.
-        self._reactor.callLater(0, self._reactor.stop)
+        self._finish()
+
+    def _finish(self) -> None:
+        """End, as soon as everything that was said is on its way."""
+        self._finished = True
+        if self._channel.transport is None:
+            self._reactor.stop()
+        else:
+            self._channel.close()
+
+    def _channel_closed(self) -> None:
+        if self._finished:
+            self._reactor.stop()
+        else:
+            self.leave()  # the supervisor is gone
+
+    # What is said.
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Lines for the one access log of all workers."""
+        if self._channel.full:
+            self.lost += len(lines)
+        elif lines:
+            self._channel.tell("lines", lines=lines)
+
+    def flush(self) -> None:
+        """The channel sends by itself."""
+
+    def close(self) -> None:
+        """The channel is closed last."""
 
     def _log(self, event: Any) -> None:
         """Everything goes to the supervisor, which knows where the log is."""

@@ -164,6 +164,7 @@ def _remove_stale(path: str) -> None:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # a live one whose queue is full would hold us up
             probe.connect(path)
     except ConnectionRefusedError:
         os.unlink(path)

@@ -28,8 +28,8 @@ from .connection import Connection
 
 BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
 BACKOFF_MOST = 16.0
-# Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would be
-# dialled again and again: with 128 requests under way and 32 idle allowed, 199 instead of 30 us each.
+# Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would
+# be dialled again and again: with 128 requests under way and 32 idle, 199 us each instead of 34.
 EXCESS = 2.0
 # A peer's close is known at once while the reactor turns; what may have come since its last turn is
 # asked for when a connection was idle for longer than this many seconds.

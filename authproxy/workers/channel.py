@@ -1,7 +1,7 @@
 """Owns the talk between supervisor and worker: JSON objects, one a line, over a socket pair.
 
     supervisor to worker    handover (once, first), drain, abort
-    worker to supervisor    ready, counters (once a second), log, leaving
+    worker to supervisor    ready, counters (once a second), lines (of the access log), log, leaving
 
 The end of either process is the end of the channel.
 """
@@ -16,13 +16,18 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
+from ..linefile import MOST_HELD
+
 DESCRIPTOR = 3  # the worker's end, in the worker
 FIRST_SOCKET = 4  # and the listening sockets behind it, in the order of the handover
 LONGEST = 1 << 26  # octets: a handover has every certificate chain
 
 
 class Channel(LineOnlyReceiver):
-    """One end. `received` gets each message, `closed` is called once at the end."""
+    """One end. `received` gets each message, `closed` is called once at the end.
+
+    `full` says that the other side is so far behind that only what matters should be said.
+    """
 
     delimiter = b"\n"
     MAX_LENGTH = LONGEST
@@ -30,6 +35,7 @@ class Channel(LineOnlyReceiver):
     def __init__(
         self, received: Callable[[dict[str, Any]], None], closed: Callable[[], None]
     ) -> None:
+        self.full = False
         self._received = received
         self._closed = closed
 
@@ -41,6 +47,32 @@ class Channel(LineOnlyReceiver):
         """Say something. Nothing happens when the other side is gone."""
         if self.transport is not None:
             self.sendLine(json.dumps({"kind": kind, **parts}).encode())
+
+    def close(self) -> None:
+        """End it, once everything said is on its way."""
+        if self.transport is not None:
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    # As a producer it learns whether the other side takes what is said.
+
+    def connectionMade(self) -> None:
+        """Open."""
+        transport: Any = self.transport
+        transport.bufferSize = MOST_HELD
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """More than MOST_HELD octets wait."""
+        self.full = True
+
+    def resumeProducing(self) -> None:
+        """None does."""
+        self.full = False
+
+    def stopProducing(self) -> None:
+        """The end follows."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The other process is gone, or has closed its end."""

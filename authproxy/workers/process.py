@@ -1,7 +1,7 @@
 """Owns one worker process as the supervisor sees it: starting it, what it says, its end.
 
-Its standard output is the access log's and comes through us, so that lines of several workers are
-never mixed; its standard error is for what Python says of a process that cannot even log.
+What it says comes through its channel: access lines too, so that there is one log. Its standard
+error is for what Python says of a process that cannot even do that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessExitedAlready
@@ -26,7 +27,6 @@ from .channel import DESCRIPTOR, FIRST_SOCKET, Channel, adopt
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 )
-LONGEST_LINE = 1 << 18  # characters of an access line whose end has not come
 
 log = Logger()
 
@@ -44,14 +44,14 @@ class Owner(Protocol):
         """The process is gone."""
 
     def access_lines(self, lines: list[str]) -> None:
-        """Whole lines of the access log."""
+        """Lines of the access log, without their LF."""
 
 
 class Worker(ProcessProtocol):
     """A worker process.
 
     `number` is its place, from 1; `snapshot` what it counted last; `silent` how many ticks of the
-    supervisor it has said nothing. `ready` and `leaving` are as it said.
+    supervisor it has said nothing. `ready` is as it said.
     """
 
     def __init__(self, number: int, started: float, owner: Owner) -> None:
@@ -60,11 +60,11 @@ class Worker(ProcessProtocol):
         self.snapshot: Snapshot = {}
         self.silent = 0
         self.ready = False
-        self.leaving = False
         self.killed_for = ""
         self._owner = owner
-        self._channel = Channel(self._heard, lambda: None)
-        self._line = ""
+        self._channel = Channel(self._heard, self._channel_closed)
+        self._closed = False
+        self._words = ""
 
     def __str__(self) -> str:
         return f"Worker {self.number} (pid {self.pid})"
@@ -74,18 +74,14 @@ class Worker(ProcessProtocol):
         """Its process id, 0 where there is none any more."""
         return getattr(self.transport, "pid", None) or 0
 
-    def start(
-        self, reactor: Any, sockets: Sequence[socket.socket], stdout: bool, handover: dict[str, Any]
-    ) -> None:
-        """Start it with these listening sockets; `stdout` says whether its output is wanted."""
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    def start(self, reactor: Any, sockets: Sequence[socket.socket]) -> None:
+        """Start it with these listening sockets. Raises OSError; then nobody hears of it again."""
         ours, theirs = socket.socketpair()
-        descriptors: dict[int, Any] = {
-            0: nothing, 1: "r" if stdout else nothing, 2: "r", DESCRIPTOR: theirs.fileno(),
-        }  # fmt: skip
-        descriptors |= {FIRST_SOCKET + n: skt.fileno() for n, skt in enumerate(sockets)}
-        with ours, theirs:
-            adopt(reactor, ours.fileno(), socket.AF_UNIX, self._channel)
+        with ours, theirs, open(os.devnull, "r+b", buffering=0) as nothing:
+            descriptors: dict[int, Any] = {
+                0: nothing.fileno(), 1: nothing.fileno(), 2: "r", DESCRIPTOR: theirs.fileno(),
+            }  # fmt: skip
+            descriptors |= {FIRST_SOCKET + n: skt.fileno() for n, skt in enumerate(sockets)}
             reactor.spawnProcess(
                 self,
                 sys.executable,
@@ -94,8 +90,7 @@ class Worker(ProcessProtocol):
                 env=_environment(os.environ),
                 childFDs=descriptors,
             )
-        os.close(nothing)
-        self.tell("handover", **handover)
+            adopt(reactor, ours.fileno(), socket.AF_UNIX, self._channel)
 
     def tell(self, kind: str, **parts: Any) -> None:
         """Say something to it."""
@@ -104,17 +99,17 @@ class Worker(ProcessProtocol):
     def kill(self, why: str) -> None:
         """End it now."""
         self.killed_for = why
-        try:
+        with suppress(ProcessExitedAlready):
             assert self.transport is not None
             self.transport.signalProcess(signal.SIGKILL)
-        except ProcessExitedAlready:
-            pass
 
     def _heard(self, message: dict[str, Any]) -> None:
         self.silent = 0
         kind = message["kind"]
         if kind == "counters":
             self.snapshot = message["snapshot"]
+        elif kind == "lines":
+            self._owner.access_lines(message["lines"])
         elif kind == "log":
             level = LogLevel.lookupByName(message["level"])
             log.emit(level, "[worker {number}] {text}", number=self.number, text=message["text"])
@@ -122,16 +117,7 @@ class Worker(ProcessProtocol):
             self.ready = True
             self._owner.worker_ready(self)
         elif kind == "leaving":
-            self.leaving = True
             self._owner.worker_leaving(self)
-
-    def outReceived(self, data: bytes) -> None:
-        """Access lines."""
-        *lines, self._line = (self._line + data.decode("ascii", "backslashreplace")).split("\n")
-        if lines:
-            self._owner.access_lines(lines)
-        if len(self._line) > LONGEST_LINE:
-            self._line = ""
 
     def errReceived(self, data: bytes) -> None:
         """What is not said through the channel."""
@@ -139,15 +125,30 @@ class Worker(ProcessProtocol):
             log.error("[worker {number}] {text}", number=self.number, text=line)
 
     def processEnded(self, reason: Failure) -> None:
-        """It is gone."""
+        """It is gone; what it said last may still be in the channel."""
         value: Any = reason.value
         if self.killed_for:
-            words = f"was killed: {self.killed_for}"
+            self._words = f"was killed: {self.killed_for}"
         elif getattr(value, "signal", None) is not None:
-            words = f"was ended by {signal.Signals(value.signal).name}"
+            self._words = f"was ended by {_name_of(value.signal)}"
         else:
-            words = f"ended with status {value.exitCode}"
-        self._owner.worker_ended(self, words)
+            self._words = f"ended with status {value.exitCode}"
+        self._end()
+
+    def _channel_closed(self) -> None:
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._words and self._closed:
+            self._owner.worker_ended(self, self._words)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

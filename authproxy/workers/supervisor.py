@@ -34,12 +34,15 @@ from .handover import Handover, Listeners
 from .process import Worker
 
 TICK = 1.0  # seconds between two looks at the workers; they report as often
-MOST_SILENT = 20  # ticks: a worker that says nothing for so long hangs
+MOST_SILENT = 20  # ticks: a worker that says nothing for so long hangs ...
+MOST_SILENT_AT_FIRST = 60  # ... or while it starts: a busy machine may need a while
+IMPATIENT = 1.0  # seconds that the second SIGTERM leaves to workers
+LINES_AGAIN = 0.05  # seconds until lines that stdout did not take are tried again
 # A worker that lived for so many seconds is replaced at once; one that dies young again and again
 # has a fault that a busy loop of starts would not cure.
 SETTLED = 10.0
 BACKOFF = 0.5  # seconds, doubled with every further early death ...
-BACKOFF_MOST = 30.0  # ... up to this
+BACKOFF_MOST = 30.0  # ... up to this, which is reached before the 10th
 GRACE = 5.0  # seconds beyond timeouts.drain in which a worker must have ended
 
 log = Logger()
@@ -81,8 +84,9 @@ class Supervisor(MultiService):
         self._announcement = announcement
         self._announced = False
         self._gone: Snapshot = {}  # what workers counted that are no more
-        self._stdout = LineFile("-") if settings.log.access == "-" else None
-        self._unix: list[str] = []
+        # Opened now: a file may be one that only root may write, until twistd --uid.
+        self._lines = LineFile(settings.log.access)
+        self._unix: list[tuple[str, int]] = []  # path, inode
         self._timers: list[LoopingCall] = []
         self._stopped: Deferred[None] | None = None
         self._kill: IDelayedCall | None = None
@@ -109,13 +113,14 @@ class Supervisor(MultiService):
     def _bind(self, address: ListenAddress) -> list[socket.socket]:
         sockets = bind(address, len(self.places))
         if address.kind == "unix":
-            self._unix.append(address.path)
+            self._unix.append((address.path, os.stat(address.path).st_ino))
         return sockets
 
     def startService(self) -> None:
         """Start the workers, once the reactor runs and hears of their ends."""
         super().startService()
         self._every(TICK, self._tick)
+        self._every(LINES_AGAIN, self._lines.flush)
         if self._notifier.watchdog_interval:
             self._every(self._notifier.watchdog_interval / 2, self._alive)
         self._reactor.callWhenRunning(self._begin)
@@ -132,13 +137,15 @@ class Supervisor(MultiService):
 
     def _start(self, place: Place) -> None:
         place.restart = None
-        worker = place.worker = Worker(place.number, self._reactor.seconds(), self)
-        worker.start(
-            self._reactor,
-            place.sockets,
-            self._stdout is not None,
-            self._handover(self.listeners).message(),
-        )
+        worker = Worker(place.number, self._reactor.seconds(), self)
+        try:
+            worker.start(self._reactor, place.sockets)
+        except OSError as e:  # no process, no memory, no descriptors: that may pass
+            place.worker = None
+            self._replace(place, worker, f"could not be started: {e.strerror or e}")
+        else:
+            place.worker = worker
+            worker.tell("handover", **self._handover(self.listeners).message())
 
     # What workers tell.
 
@@ -156,6 +163,7 @@ class Supervisor(MultiService):
         if self._stopped is not None:
             return
         log.info("{worker} drains, and another takes its place.", worker=worker)
+        worker.silent = 0
         self.leaving.add(worker)
         for place in self.places:
             if place.worker is worker:
@@ -174,14 +182,13 @@ class Supervisor(MultiService):
 
     def access_lines(self, lines: list[str]) -> None:
         """One access log for all, on stdout."""
-        if self._stdout is not None:
-            self._stdout.write(lines)
+        self._lines.write(lines)
 
     def _replace(self, place: Place, worker: Worker, reason: str) -> None:
         if self._reactor.seconds() - worker.started >= SETTLED:
             place.early_deaths = 0
         deaths = place.early_deaths
-        delay = min(BACKOFF * 2 ** (deaths - 1), BACKOFF_MOST) if deaths else 0.0
+        delay = min(BACKOFF * 2 ** min(deaths - 1, 10), BACKOFF_MOST) if deaths else 0.0
         place.early_deaths = deaths + 1
         self.restarts += 1
         log.error(
@@ -203,24 +210,22 @@ class Supervisor(MultiService):
             "worker_restarts": {"": self.restarts},
             "workers": {"": sum(worker.ready for worker in workers)},
         }
-        if self._stdout is not None:
-            own["access_lines_lost"] = {"": self._stdout.lost}
+        if self._lines.lost:
+            own["access_lines_lost"] = {"": self._lines.lost}
         return total([self._gone, own, *snapshots])
 
     def _tick(self) -> None:
-        if self._stdout is not None:
-            self._stdout.write(())  # what could not be written before
-        for place in self.places:
-            worker = place.worker
-            if worker is None or not worker.ready or worker.killed_for:
-                continue
+        for worker in self._workers():
+            most = MOST_SILENT if worker.ready else MOST_SILENT_AT_FIRST
             # Counted in ticks: a machine that slept has not heard them either.
             worker.silent += 1
-            if worker.silent > MOST_SILENT:
-                worker.kill(f"it said nothing for {MOST_SILENT * TICK:g} s")
+            if worker.silent > most and not worker.killed_for:
+                worker.kill(f"it said nothing for {most * TICK:g} s")
 
     def _alive(self) -> None:
-        self._notifier.send("WATCHDOG=1", status(self.counters()))
+        # Without any worker, after a start that went well, nothing here is alive.
+        if not self._announced or self._workers():
+            self._notifier.send("WATCHDOG=1", status(self.counters()))
 
     # Stop.
 
@@ -247,6 +252,8 @@ class Supervisor(MultiService):
         """Stop now: the second SIGTERM."""
         for worker in self._workers():
             worker.tell("abort")
+        if self._kill is not None and self._kill.getTime() > self._reactor.seconds() + IMPATIENT:
+            self._kill.reset(IMPATIENT)
 
     def _workers(self) -> list[Worker]:
         return [*self.leaving, *(p.worker for p in self.places if p.worker is not None)]
@@ -260,12 +267,12 @@ class Supervisor(MultiService):
         if self._stopped is None or self._stopped.called or self._workers():
             return
         for timer in self._timers:
-            timer.stop()
+            if timer.running:
+                timer.stop()
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
-        if self._stdout is not None:
-            self._stdout.close()
+        self._lines.close()
         self._stopped.callback(None)
 
     def _close_sockets(self) -> None:
@@ -273,7 +280,8 @@ class Supervisor(MultiService):
             for skt in place.sockets:  # one of several places is closed more than once: no harm
                 skt.close()
             place.sockets.clear()
-        for path in self._unix:
+        for path, inode in self._unix:
             with suppress(OSError):
-                os.unlink(path)
+                if os.stat(path).st_ino == inode:  # else it is somebody else's by now
+                    os.unlink(path)
         self._unix.clear()

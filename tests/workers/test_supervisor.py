@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 from typing import Any
 
 import attrs
-from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.error import ConnectionDone, ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
@@ -25,7 +26,9 @@ from authproxy.workers.supervisor import (
     BACKOFF,
     BACKOFF_MOST,
     GRACE,
+    IMPATIENT,
     MOST_SILENT,
+    MOST_SILENT_AT_FIRST,
     SETTLED,
     TICK,
     Supervisor,
@@ -39,7 +42,8 @@ class FakeProcess:
         self.pid = 1000 + len(reactor.processes)
         self.protocol = protocol
         self.descriptors = descriptors
-        self.channel, self.wire = reactor.channels[-1]
+        self.channel: Any = None
+        self.wire: StringTransport = StringTransport()
         self.signals: list[int] = []
         # Where its sockets listen: the descriptors themselves may be closed when a test looks.
         self.listens = [_name(fd) for child, fd in sorted(descriptors.items()) if child >= 4]
@@ -64,6 +68,7 @@ class FakeProcess:
         else:
             reason = ProcessTerminated(status or None, number)
         self.protocol.processEnded(Failure(reason))
+        self.channel.connectionLost(Failure(ConnectionDone()))
 
 
 def _name(fd: int) -> Any:
@@ -77,7 +82,7 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[FakeProcess] = []
-        self.channels: list[tuple[Any, StringTransport]] = []
+        self.refusals = 0  # starts that fail
 
     def callWhenRunning(self, what: Any, *rest: Any) -> None:
         what(*rest)
@@ -86,11 +91,14 @@ class Reactor(Clock):
         channel = factory.buildProtocol(None)
         wire = StringTransport()
         channel.makeConnection(wire)
-        self.channels.append((channel, wire))
+        self.processes[-1].channel, self.processes[-1].wire = channel, wire
 
     def spawnProcess(
         self, protocol: Any, executable: str, arguments: list[str], env: Any, childFDs: Any
     ) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
         process = FakeProcess(self, protocol, childFDs)
         self.environment = env
         self.processes.append(process)
@@ -263,13 +271,59 @@ class DeathTests(_Tests):
         self.reactor.advance(3600)
         self.assertEqual([process.signals for process in self.processes], [[], []])
 
-    def test_one_that_starts_slowly_is_let_be(self) -> None:
+    def test_one_that_starts_slowly_has_longer(self) -> None:
         self.processes[0].ends(status=1)
         self.reactor.advance(0)
-        for _ in range(MOST_SILENT + 5):
+        for _ in range(MOST_SILENT_AT_FIRST):
             self.processes[1].says("counters", snapshot={})
             self.reactor.advance(TICK)
         self.assertEqual(self.processes[2].signals, [])
+        self.reactor.advance(TICK)
+        self.assertEqual(self.processes[2].signals, [signal.SIGKILL])
+
+    def test_one_that_hangs_while_it_leaves_is_killed(self) -> None:
+        self.processes[0].says("leaving")
+        for _ in range(MOST_SILENT + 1):
+            for process in self.processes[1:]:
+                process.says("counters", snapshot={})
+            self.reactor.advance(TICK)
+        self.assertEqual(self.processes[0].signals, [signal.SIGKILL])
+
+    def test_what_it_said_last_is_heard(self) -> None:
+        """The process may be gone before its channel was read to the end."""
+        worker = self.processes[0]
+        worker.protocol.processEnded(Failure(ProcessTerminated(None, signal.SIGKILL)))
+        worker.says("counters", snapshot={"requests": {"": 7}})
+        worker.says("leaving")
+        worker.channel.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(0)
+        self.assertEqual(self.supervisor.counters()["requests"], {"": 7})
+        self.assertEqual(self.supervisor.leaving, set())
+
+    def test_a_signal_without_a_name(self) -> None:
+        self.processes[0].ends(40)
+        self.reactor.advance(0)
+        self.assertEqual(len(self.processes), 3)
+
+    def test_a_start_that_fails_is_tried_again(self) -> None:
+        """For want of memory, processes, descriptors; also again and again, all night."""
+        self.reactor.refusals = 2000
+        self.processes[0].ends(signal.SIGKILL)
+        self.reactor.advance(0)
+        for _ in range(2000):
+            self.reactor.advance(BACKOFF_MOST)
+        self.assertEqual(len(self.processes), 3)
+        stopped = self.supervisor.stopService()
+        for process in self.processes[1:]:
+            process.ends()
+        self.successResultOf(stopped)
+
+    def test_a_stop_while_nobody_can_start(self) -> None:
+        self.reactor.refusals = 1000
+        for process in self.processes:
+            process.ends(signal.SIGKILL)
+        self.reactor.advance(0)
+        self.successResultOf(self.supervisor.stopService())
 
     def test_one_that_leaves_has_its_successor_first(self) -> None:
         """Nobody else accepts on its socket."""
@@ -344,11 +398,11 @@ class AccessLineTests(_Tests):
         self.supervisor.startService()
 
     def test_lines_of_several_are_never_mixed(self) -> None:
-        first, second = (process.protocol for process in self.processes)
-        first.childDataReceived(1, b"first A\nfirst")
-        second.childDataReceived(1, b"second A\nsec")
-        first.childDataReceived(1, b" B\n")
-        second.childDataReceived(1, b"ond B\n")
+        first, second = self.processes
+        first.says("lines", lines=["first A"])
+        second.says("lines", lines=["second A"])
+        first.says("lines", lines=["first B"])
+        second.says("lines", lines=["second B"])
         self.assertEqual(os.read(self.read, 1000), b"first A\nsecond A\nfirst B\nsecond B\n")
 
 
@@ -403,6 +457,8 @@ class StopTests(_Tests):
             process.hears()
         self.supervisor.abort()
         self.assertEqual([p.hears() for p in self.processes], [[{"kind": "abort"}]] * 2)
+        self.reactor.advance(IMPATIENT)  # those that hang do not hear it
+        self.assertEqual([p.signals for p in self.processes], [[signal.SIGKILL]] * 2)
 
     def test_one_that_does_not_end_is_killed(self) -> None:
         stopped = self.supervisor.stopService()
