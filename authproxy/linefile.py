@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -59,6 +60,7 @@ class LineFile:
         self._size = 0
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
+        self._may_block = False
         self._look_at = 0.0
         self._failing_since = 0.0
         self._said = False
@@ -66,6 +68,7 @@ class LineFile:
         self._ready = select.poll()
         if path == "-":
             self._descriptor = os.dup(1)
+            self._may_block = not stat.S_ISREG(os.fstat(1).st_mode)
             self._ready.register(self._descriptor, select.POLLOUT)
         elif path:
             self._open()
@@ -85,14 +88,14 @@ class LineFile:
             self._reopen_if_moved()
         if not self._held:
             return
-        data = ("\n".join(self._held) + "\n").encode("ascii", "backslashreplace")
+        data = memoryview(("\n".join(self._held) + "\n").encode("ascii", "backslashreplace"))
         try:
             while data:
                 written = self._write(data)
                 self._torn = data[written - 1] != ord("\n")
                 data = data[written:]
         except OSError as e:
-            self._held = data.decode().splitlines()
+            self._held = str(data, "ascii").splitlines()
             self._size = len(data)
             self._failed(e)
             return
@@ -100,10 +103,10 @@ class LineFile:
         self._held.clear()
         self._size = 0
 
-    def _write(self, data: bytes) -> int:
+    def _write(self, data: memoryview) -> int:
         """Write once. On stdout, which may be a pipe whose reader sleeps, only what surely fits:
         other processes share the descriptor, so it cannot be made non-blocking."""
-        if self._path != "-":
+        if not self._may_block:
             return os.write(self._descriptor, data)
         if not self._ready.poll(0):
             raise BlockingIOError(errno.EAGAIN, "its reader does not take more")

@@ -248,6 +248,16 @@ class TellingTests(WorkersTests):
         self.assertEqual(self.metrics()["authproxy_requests_total"], 3)
         self.assertNotIn("authproxy_workers", self.metrics())
 
+    def test_nothing_is_uploaded_to_the_admin_side(self) -> None:
+        """twisted.web would put it into a file, as large as it comes."""
+        stage = self.own_stage()
+        self.with_admin(stage, stage.origin(HOST).port)
+        for framing in (b"Content-Length: 300000000", b"Transfer-Encoding: chunked"):
+            with connect(self.admin) as sock:
+                sock.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % framing)
+                self.assertEqual(read_all(sock), b"")
+        self.assertEqual(self.metrics()["authproxy_workers"], 2)
+
     def test_admin_port_in_use(self) -> None:
         """One that was written down must be had."""
         stage = self.own_stage()
