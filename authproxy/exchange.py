@@ -285,9 +285,12 @@ class Exchange:
         self.responding = True
         self.status = 101
         self.sent = len(early)
-        self._downstream.switch(
-            forwarding.response(head, self._gateway.hsts(self)), early, connection.transport
-        )
+        head = forwarding.response(head, self._gateway.hsts(self))
+        # A WebSocket may stay for days: what only HTTP needs is not kept so long.
+        self.head = self.head.summary()
+        downstream = self._downstream
+        del self._downstream
+        downstream.switch(head, early, connection.transport)
 
     def upstream_failed(self, error: UpstreamError | ProtocolError) -> None:
         """The connection broke, or what came from it is not HTTP."""

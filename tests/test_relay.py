@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
+import os
+import weakref
 from typing import Any
 
 from attrs import evolve
@@ -240,6 +243,27 @@ class RelayTests(_Tests):
         self.open()
         self.assertEqual(self.world.pool.open, 0)
         self.assertEqual(len(self.world.gateway.connections), 0)
+
+    def test_http_is_gone_without_the_collector(self) -> None:
+        client, _ = self.asked(get(b"/ws/client/", *UPGRADE))
+        origin = self.world.origins[-1]
+        gone = [weakref.ref(transport.protocol) for transport in (client, origin)]
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        say(origin, SWITCHING)
+        self.assertEqual([ref() for ref in gone], [None, None])
+
+    def test_secrets_of_the_request_are_gone(self) -> None:
+        secret = os.urandom(8).hex().encode()
+        client, _ = self.asked(get(b"/ws/client/", b"Cookie: a=" + secret, *UPGRADE))
+        say(self.world.origins[-1], SWITCHING)
+        [relay] = self.world.gateway.relays
+        head = relay._exchange.head
+        kept = [head.fields, head.named, head.section, head.forwarded]
+        self.assertNotIn(secret, repr(kept).encode())
+        say(client, b"x")
+        self.assertEqual(self.world.origins[-1].take(), b"x")
 
     def test_idle(self) -> None:
         client, origin = self.open()

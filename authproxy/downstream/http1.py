@@ -298,13 +298,12 @@ class Connection(protocol.Protocol):
         """Leave HTTP: upstream's 101 and what came with it, then bytes both ways."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
-        self._out.append(serialise.response_head(head))
-        if early:
-            self._out.append(early)
+        self._out += (serialise.response_head(head), early)
         self.flush()
         self._opening.proven()
         held, self._held = self._held, b""
         self._leave()
+        self._next = self._receive  # no bound method of ours: no reference cycle stays
         Relay(self._gateway, exchange, self.transport, upstream, held)
 
     # Backpressure: we are the producer that the client's transport pauses.
@@ -382,7 +381,8 @@ class Connection(protocol.Protocol):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    def _receive_nothing(self, data: bytes) -> None:
+    @staticmethod
+    def _receive_nothing(data: bytes) -> None:
         pass
 
     def _leave(self) -> None:

@@ -317,9 +317,7 @@ class Connection(protocol.Protocol):
         websocket.check_switching(head, self._key)
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
-        self._deadlines.discard(self)
-        self.server.forget(self)
-        self.transport.unregisterProducer()
+        self._leave()
         exchange.response_switching(head, early)
 
     # The end.
@@ -352,13 +350,14 @@ class Connection(protocol.Protocol):
 
     def _leave(self) -> None:
         self._exchange = None
-        self._receive = self._receive_nothing
+        self._receive = self._receive_nothing  # not a bound method: no reference cycle stays
         self.deadline = NEVER
         self._deadlines.discard(self)
         self.server.forget(self)
         self.transport.unregisterProducer()
 
-    def _receive_nothing(self, data: bytes) -> None:
+    @staticmethod
+    def _receive_nothing(data: bytes) -> None:
         pass
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:

@@ -18,6 +18,10 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
 
+# The fields of a request that its access line has.
+SAID: Final = (b"referer", b"user-agent")
+
+
 @attrs.frozen
 class HeadLimits:
     """The bounds of a head.
@@ -99,6 +103,12 @@ class RequestHead:
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""
         return _first(self.fields, name)
+
+    def summary(self) -> RequestHead:
+        """What is said of the request when it is over: of its fields only those that are SAID."""
+        named = self.named
+        fields: Fields = [(name, named[name]) for name in SAID if name in named]
+        return RequestHead(self.method, self.target, self.version, fields, self.host)
 
     def __repr__(self) -> str:
         # Without query and values: both carry secrets (code, state, Cookie).
