@@ -52,6 +52,12 @@ _WORDS = {
 }
 
 
+# Without verification there is nobody between us and upstream to hide from (mode "off"), who could
+# keep what passes for the day of quantum computers: OpenSSL's first choice, a hybrid with ML-KEM,
+# only costs. It keeps the private key, 8.8 kB, as long as the connection.
+GROUPS_UNVERIFIED = b"X25519:P-256:P-384:P-521"
+
+
 class VerificationError(Exception):
     """Upstream's certificate is not the one that the settings ask for.
 
@@ -99,6 +105,7 @@ class UpstreamTLS:
                     " A-labels (xn--...)."
                 ) from None
         self._pin = _checked_pin(value) if mode == "pin" else ""
+        self.groups = GROUPS_UNVERIFIED if mode == "off" else b""
         context = self._context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         # Renegotiation could also change the certificate after it was verified.
@@ -117,7 +124,8 @@ class UpstreamTLS:
     def connection(self, sock: Any) -> SSL.Connection:
         """An OpenSSL connection in connect state, bound to this socket."""
         connection = SSL.Connection(self._context, sock)
-        connection.set_app_data(_Chain())
+        if self._mode in ("system", "ca"):  # else nothing is collected
+            connection.set_app_data(_Chain())
         if self._sni:
             connection.set_tlsext_host_name(self._sni)
         connection.set_connect_state()

@@ -30,6 +30,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from . import octets
 from .interfaces import Outbox
 from .stream import Stream, TCPClient, UNIXClient
 
@@ -91,7 +92,12 @@ class TransportReactor:  # type: ignore[misc]
 
 
 class ClientTLS(Protocol):
-    """Makes and verifies the client side of a TLS connection (upstream_tls.UpstreamTLS)."""
+    """Makes and verifies the client side of a TLS connection (upstream_tls.UpstreamTLS).
+
+    `groups` are those of the key exchange, b"" for OpenSSL's own list.
+    """
+
+    groups: bytes
 
     def connection(self, sock: Any) -> SSL.Connection:
         """An OpenSSL connection in connect state, bound to this socket."""
@@ -117,7 +123,10 @@ class _Landing(protocol.Protocol):
     def start_tls(self, tls: ClientTLS, timeout: float, reactor: Any) -> None:
         self._tls = tls
         self._deadline = reactor.callLater(timeout, self._too_late)
-        self.transport.start_tls(tls.connection(self.transport.socket), self)
+        connection = tls.connection(self.transport.socket)
+        if tls.groups:
+            octets.limit_groups(connection, tls.groups)
+        self.transport.start_tls(connection, self)
 
     def handshake_completed(self) -> None:
         assert self._tls is not None

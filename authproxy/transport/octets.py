@@ -36,9 +36,22 @@ def _public_send(connection: SSL.Connection, _handle: Any, data: Any, /) -> int:
     return connection.send(data)
 
 
-def handle_of(connection: SSL.Connection) -> Any:
+def handle_of(connection: Any) -> Any:
     """What `receive` and `send` want beside the connection: OpenSSL's own pointer to it."""
     return connection._ssl if fast else None
+
+
+def limit_groups(connection: Any, groups: bytes) -> bool:
+    """Offer only these groups for the key exchange ("X25519:P-256"), with a share of the first.
+
+    Returns False, and leaves OpenSSL's own list, where it does not know them all.
+    """
+    if not hasattr(_lib, "SSL_set1_curves_list") or not hasattr(_lib, "ERR_clear_error"):
+        return False
+    done = bool(_lib.SSL_set1_curves_list(connection._ssl, groups))
+    if not done:
+        _lib.ERR_clear_error()  # or the next call that fails would be blamed for it
+    return done
 
 
 if fast:

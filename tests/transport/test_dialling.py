@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from authproxy.settings import Upstream
+from authproxy.transport import octets
 from authproxy.transport.dialling import DialTimeout, TransportReactor, dial
 from authproxy.transport.dispatch import Dispatcher
 from authproxy.transport.stream import Stream, TCPClient, UNIXClient
@@ -243,6 +244,24 @@ class TLSTests(_Tests):
     def test_off(self) -> Any:
         number = self.listen(self.context("other.example"))
         transport = yield self.dial(number, self.tls("off"))
+        yield self.converse(transport)
+
+    @inlineCallbacks
+    def test_key_exchange(self) -> Any:
+        """Post-quantum, except where nothing is verified: see upstream_tls."""
+        known = octets.limit_groups(SSL.Connection(self.context()), b"X25519MLKEM768")
+        number = self.listen(self.context())
+        for mode, group in (("ca", "X25519MLKEM768" if known else "X25519"), ("off", "X25519")):
+            transport = yield self.dial(number, self.tls(mode))
+            self.assertEqual(transport.tls.get_group_name().upper(), group)
+            self.echoes.ended = Deferred()
+            yield self.converse(transport)
+
+    @inlineCallbacks
+    def test_unknown_groups_change_nothing(self) -> Any:
+        tls = self.tls()
+        tls.groups = b"X25519:of-the-future"
+        transport = yield self.dial(self.listen(self.context()), tls)
         yield self.converse(transport)
 
     @inlineCallbacks
