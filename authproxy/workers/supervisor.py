@@ -181,7 +181,7 @@ class Supervisor(MultiService):
         self._end_if_nobody_is_left()
 
     def access_lines(self, lines: list[str]) -> None:
-        """One access log for all, on stdout."""
+        """One access log for all."""
         self._lines.write(lines)
 
     def _replace(self, place: Place, worker: Worker, reason: str) -> None:
