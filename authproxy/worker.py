@@ -144,7 +144,7 @@ class Worker:
         if self._channel.full:
             self.lost += len(lines)
         elif lines:
-            self._channel.tell("lines", lines=lines)
+            self._channel.tell("lines", text="\n".join(lines))  # one text: JSON's cost is by piece
 
     def flush(self) -> None:
         """The channel sends by itself."""

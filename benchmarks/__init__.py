@@ -11,6 +11,7 @@
     suite       who does what, in which order
     results     figures in a JSON file, medians and ratios of them
     table       the same as Markdown
+    workers     one worker and two
     micro       parse, forward, serialise, one event: microseconds a call, in seconds
 
 Imports point up. Everything is on loopback; the proxy has one processor, everything else another.

@@ -109,7 +109,7 @@ class Worker(ProcessProtocol):
         if kind == "counters":
             self.snapshot = message["snapshot"]
         elif kind == "lines":
-            self._owner.access_lines(message["lines"])
+            self._owner.access_lines(message["text"].split("\n"))
         elif kind == "log":
             level = LogLevel.lookupByName(message["level"])
             log.emit(level, "[worker {number}] {text}", number=self.number, text=message["text"])

@@ -399,10 +399,10 @@ class AccessLineTests(_Tests):
 
     def test_lines_of_several_are_never_mixed(self) -> None:
         first, second = self.processes
-        first.says("lines", lines=["first A"])
-        second.says("lines", lines=["second A"])
-        first.says("lines", lines=["first B"])
-        second.says("lines", lines=["second B"])
+        first.says("lines", text="first A")
+        second.says("lines", text="second A")
+        first.says("lines", text="first B")
+        second.says("lines", text="second B")
         self.assertEqual(os.read(self.read, 1000), b"first A\nsecond A\nfirst B\nsecond B\n")
 
 
