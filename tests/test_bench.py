@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import machine, results, table
 from benchmarks.origin import frame, frame_sizes
@@ -108,6 +108,21 @@ class WholeSuite(SynchronousTestCase):
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 10)
+
+    def test_workers(self) -> None:
+        before = os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", before)
+        os.environ["PATH"] = SYSTEM
+        if machine.missing("wrk"):
+            raise SkipTest(machine.missing("wrk"))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "--workers", "--quick"],
+            check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
+            env=os.environ | {"PATH": SYSTEM},
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for name in ("small GET, TLS on both sides", "full TLS handshake with one GET"):
+            self.assertRegex(done.stdout, rf"(?m)^{name}: one worker [0-9.]+ us, two [0-9.]+ us: ")
 
 
 class Failing(SynchronousTestCase):
