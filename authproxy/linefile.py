@@ -88,6 +88,9 @@ class LineFile:
             self._reopen_if_moved()
         if not self._held:
             return
+        if self._may_block and not self._ready.poll(0):  # before 4 MiB are put together in vain
+            self._failed(BlockingIOError(errno.EAGAIN, "its reader does not take more"))
+            return
         data = memoryview(("\n".join(self._held) + "\n").encode("ascii", "backslashreplace"))
         try:
             while data:

@@ -86,6 +86,7 @@ class Supervisor(MultiService):
         self._gone: Snapshot = {}  # what workers counted that are no more
         # Opened now: a file may be one that only root may write, until twistd --uid.
         self._lines = LineFile(settings.log.access)
+        self._again: IDelayedCall | None = None  # when what stdout did not take is tried again
         self._unix: list[tuple[str, int]] = []  # path, inode
         self._timers: list[LoopingCall] = []
         self._stopped: Deferred[None] | None = None
@@ -120,7 +121,6 @@ class Supervisor(MultiService):
         """Start the workers, once the reactor runs and hears of their ends."""
         super().startService()
         self._every(TICK, self._tick)
-        self._every(LINES_AGAIN, self._lines.flush)
         if self._notifier.watchdog_interval:
             self._every(self._notifier.watchdog_interval / 2, self._alive)
         self._reactor.callWhenRunning(self._begin)
@@ -183,6 +183,14 @@ class Supervisor(MultiService):
     def access_lines(self, lines: list[str]) -> None:
         """One access log for all."""
         self._lines.write(lines)
+        # A pipe that is full is read in a moment. A disk that is full is not: _tick is enough.
+        if self._lines.failing and self._again is None and self._settings.log.access == "-":
+            self._again = self._reactor.callLater(LINES_AGAIN, self._write_again)
+
+    def _write_again(self) -> None:
+        self._again = None
+        self._lines.flush()
+        self.access_lines([])
 
     def _replace(self, place: Place, worker: Worker, reason: str) -> None:
         if self._reactor.seconds() - worker.started >= SETTLED:
@@ -215,6 +223,7 @@ class Supervisor(MultiService):
         return total([self._gone, own, *snapshots])
 
     def _tick(self) -> None:
+        self._lines.flush()
         for worker in self._workers():
             most = MOST_SILENT if worker.ready else MOST_SILENT_AT_FIRST
             # Counted in ticks: a machine that slept has not heard them either.
@@ -272,6 +281,9 @@ class Supervisor(MultiService):
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         self._lines.close()
         self._stopped.callback(None)
 

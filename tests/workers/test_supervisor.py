@@ -27,6 +27,7 @@ from authproxy.workers.supervisor import (
     BACKOFF_MOST,
     GRACE,
     IMPATIENT,
+    LINES_AGAIN,
     MOST_SILENT,
     MOST_SILENT_AT_FIRST,
     SETTLED,
@@ -404,6 +405,21 @@ class AccessLineTests(_Tests):
         first.says("lines", text="first B")
         second.says("lines", text="second B")
         self.assertEqual(os.read(self.read, 1000), b"first A\nsecond A\nfirst B\nsecond B\n")
+
+    def test_what_a_full_pipe_did_not_take_is_tried_again_soon(self) -> None:
+        """And nothing is tried while nothing waits."""
+        calls = len(self.reactor.getDelayedCalls())
+        line = "x" * 1023
+        for _ in range(200):  # a pipe has 64 KiB
+            self.processes[0].says("lines", text=line)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), calls + 1)
+        read = b""
+        while len(read) < 200 * 1024:
+            read += os.read(self.read, 65536)
+            self.reactor.advance(LINES_AGAIN)
+        self.assertEqual(read, (line + "\n").encode() * 200)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), calls)
+        self.assertEqual(self.supervisor.counters().get("access_lines_lost"), None)
 
 
 class StopTests(_Tests):
