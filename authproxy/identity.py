@@ -68,8 +68,9 @@ class Identity:
         if not self.pairs:
             return None
         minimum = settings.tls.minimum_version
+        alpn = (b"h2", b"http/1.1") if settings.listen.http2 else (b"http/1.1",)
         entries = [
-            (site.hosts, server_context(pair, minimum_version=minimum))
+            (site.hosts, server_context(pair, minimum_version=minimum, alpn=alpn))
             for site, pair in zip(settings.sites, self.pairs, strict=True)
         ]
         return ServerNames(entries, settings.tls.unknown_sni)

@@ -40,6 +40,8 @@ Size = Annotated[int, Range(1024, 1 << 24, "octets")]
 Count = Annotated[int, Range(1, 1_000_000_000, "")]
 CountOrNone = Annotated[int, Range(0, 1_000_000_000, "")]
 Port = Annotated[int, Range(0, 65535, "")]
+# What a client may send before it hears of us (RFC 9113 6.9.2), and more.
+Window = Annotated[int, Range(65535, 1 << 24, "octets")]
 MaxAge = Annotated[int, Range(0, 10 * 365 * 86400, "seconds")]
 
 
@@ -123,6 +125,8 @@ class Listen:
     acme_webroot: Path = ""
     plain_http: Literal["redirect", "serve"] = "redirect"
     proxy_protocol_from: tuple[CIDR, ...] = ()
+    http2: bool = True
+    http2_websockets: bool = False
     http_explicit: bool = False
     https_explicit: bool = False
     admin_explicit: bool = False
@@ -191,6 +195,9 @@ class Limits:
     unproven_per_address: Count = 256
     upstream_head_bytes: Size = 131072
     upstream_fields: Count = 200
+    http2_streams: Annotated[int, Range(1, 10_000, "")] = 100
+    http2_stream_window: Window = 65536
+    http2_connection_window: Window = 1 << 20
 
 
 @frozen

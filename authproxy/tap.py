@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -23,7 +24,7 @@ from .announcement import Announcement
 from .certificates import CertificateError, ServerNames
 from .daemon import Daemon
 from .deadlines import Deadlines
-from .downstream.http1 import Connection
+from .downstream import http1, http2
 from .gateway import Gateway, Site
 from .identity import Identity
 from .linefile import Lines
@@ -34,7 +35,7 @@ from .transport.admission import Admission, connections_allowed
 from .transport.dialling import TransportReactor
 from .transport.dispatch import Dispatcher
 from .transport.listening import listen, listen_on
-from .transport.opening import Listener
+from .transport.opening import Listener, Opening
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.dialler import Dialler
 from .upstream.pool import Pool
@@ -175,7 +176,7 @@ def _listener(gateway: Gateway, admission: Admission, names: ServerNames | None)
     """What the connections of one kind of listener share."""
     settings = gateway.settings
     return Listener(
-        build=lambda opening: Connection(gateway, opening),
+        build=partial(_connection, gateway),
         admission=admission,
         deadlines=gateway.deadlines,
         tls=names,
@@ -184,6 +185,13 @@ def _listener(gateway: Gateway, admission: Admission, names: ServerNames | None)
         header_timeout=settings.timeouts.proxy_header,
         say=gateway.say,
     )
+
+
+def _connection(gateway: Gateway, opening: Opening) -> IProtocol:
+    """The HTTP version that client and server agreed on (RFC 7301)."""
+    version = http2 if opening.transport.negotiatedProtocol == b"h2" else http1
+    connection: IProtocol = version.Connection(gateway, opening)
+    return connection
 
 
 def announcement(settings: Settings, identity: Identity) -> Announcement:

@@ -112,7 +112,7 @@ class ExampleTests(SynchronousTestCase):
 
     def test_uncommented(self) -> None:
         text = EXAMPLE.read_text()
-        text = re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^#(?=[a-z_0-9]+ = )", "", text, flags=re.MULTILINE)
         before, _, after = text.partition("[[site]]\n")
         _, listen, rest = after.partition("[listen]\n")
         document = tomllib.loads(before + listen + rest)

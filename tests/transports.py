@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+
+from authproxy.transport.interfaces import Outbox
 
 
 class FakeTransport(StringTransport):
@@ -28,6 +31,7 @@ class FakeTransport(StringTransport):
         self.connected = True
         self.protocol: Any = None
         self.closed: Callable[[], None] | None = None
+        self.reactor = SimpleNamespace(outbox=Outbox())
 
     @property
     def outstanding(self) -> int:

@@ -148,7 +148,7 @@ class Dispatcher:
                 log.failure("Sending failed")
                 why = e
             if why:
-                self._disconnect(writer, why, False)
+                self._disconnect(writer, why, False)  # type: ignore[arg-type]
 
     def _deliver(self, transport: Descriptor, fd: int, event: int) -> None:
         why: Any = None

@@ -26,15 +26,16 @@ class Descriptor(Protocol):
         """The connection is over."""
 
 
-class Writer(Descriptor, Protocol):
-    """A transport that may wait with what was written to it until its batch of events is over."""
+class Writer(Protocol):
+    """What may wait with what it has to send until its batch of events is over: a transport, or a
+    connection that makes one write of many streams'."""
 
     def send_unsent(self) -> Exception | None:
-        """It is over: send. Returns None, or what ends the connection."""
+        """It is over: send. Returns None, or (a transport only) what ends the connection."""
 
 
 class Outbox:
-    """Where transports leave word that they wrote, or want to be closed.
+    """Where writers leave word that they have something, or want to be closed.
 
     `transports` is None where nobody would come for it: then they send at once.
     """
@@ -43,6 +44,13 @@ class Outbox:
 
     def __init__(self) -> None:
         self.transports: list[Writer] | None = None
+
+    def at_the_end(self, writer: Writer) -> None:
+        """Let this one send at the end of the batch of events, or now if there is none."""
+        if self.transports is None:
+            writer.send_unsent()
+        else:
+            self.transports.append(writer)
 
 
 class HandshakeOwner(Protocol):

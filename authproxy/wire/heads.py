@@ -51,7 +51,8 @@ class RequestHead:
     as it came (of a repeated field, one of its values): forwarding does not change it. section is
     the field section as it came, where it is worth being compared with the next one's. forwarded is
     the field section that goes upstream for it, as octets, once it was made; like all the rest a
-    head that repeats the fields of another has it from there.
+    head that repeats the fields of another has it from there. received is to a request of HTTP/2
+    what section is to others.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class RequestHead:
         "length",
         "method",
         "named",
+        "received",
         "section",
         "target",
         "upgrade",
@@ -99,6 +101,7 @@ class RequestHead:
         self.named = dict(fields) if named is None else named
         self.section = section
         self.forwarded = forwarded
+        self.received: Fields | None = None
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""

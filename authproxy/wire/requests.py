@@ -60,7 +60,7 @@ def parse_request(
         if line_end - start > limits.line_bytes:
             raise _line_too_long()
     if method not in _COMMON_METHODS:
-        _check_method(method)
+        check_method(method)
     section = data[line_end:end]
     if (
         before is not None
@@ -111,7 +111,7 @@ def _refuse_early(data: bytes, start: int, limits: HeadLimits) -> None:
             raise _line_too_long()
         # A TLS hello, a PROXY header or a bare LF in the wrong place show in the first octets.
         if len(data) > start and data[start:] != b"\r" and not METHOD_SO_FAR.match(data, start):
-            _check_method(data[start:].partition(b" ")[0])
+            check_method(data[start:].partition(b" ")[0])
     elif data[line_end - 9 : line_end] not in (b" HTTP/1.1", b" HTTP/1.0"):
         # HTTP/0.9 sends nothing after this line, and waits.
         _unusual_line(data, start, limits)
@@ -137,7 +137,7 @@ def _unusual_line(
         raise ProtocolError(400, "a malformed HTTP version")
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise ProtocolError(505, "an HTTP version other than 1.0 and 1.1")
-    _check_method(method)
+    check_method(method)
     if b"#" in target:
         raise ProtocolError(400, "a fragment in the request target")
     if not TARGET.fullmatch(target):
@@ -180,7 +180,7 @@ def _check_host(host: bytes) -> None:
         raise ProtocolError(400, "bad characters in Host")
 
 
-def _check_method(method: bytes) -> None:
+def check_method(method: bytes) -> None:
     """Refuse what no site gets. Without case: some servers fold it."""
     if not METHOD.fullmatch(method):
         raise ProtocolError(400, "a method that is no token")

@@ -312,8 +312,8 @@ class Stage:
             document[name] = known | dict(section) if isinstance(section, Mapping) else section
         return document
 
-    def curl(self, proxy: Proxy) -> Curl:
-        return Curl(self.directory, self.ca, (proxy.https, proxy.http))
+    def curl(self, proxy: Proxy, version: str = "--http1.1") -> Curl:
+        return Curl(self.directory, self.ca, (proxy.https, proxy.http), version)
 
     def client_tls(self) -> ssl.SSLContext:
         """What a client needs that trusts the authority."""
@@ -370,14 +370,15 @@ class Answer:
 
 
 class Curl:
-    """curl, talking to one proxy for whatever host is asked."""
+    """curl, talking to one proxy for whatever host is asked; `version` is its option for HTTP's."""
 
-    def __init__(self, directory: Path, ca: Path, ports: Sequence[int]) -> None:
+    def __init__(self, directory: Path, ca: Path, ports: Sequence[int], version: str) -> None:
         if shutil.which("curl") is None:
             raise SkipTest("curl is not installed")
         self._directory = directory
         self._command = ["curl", "-q", "--silent", "--show-error", "--globoff", "--noproxy", "*",
-                         "--max-time", str(5 * PATIENCE), "--cacert", str(ca)]  # fmt: skip
+                         "--max-time", str(5 * PATIENCE), "--cacert", str(ca),
+                         version]  # fmt: skip
         for port in filter(None, ports):
             self._command += ["--connect-to", f":{port}:{LOOPBACK}:{port}"]
 

@@ -205,10 +205,10 @@ class Requests(_OneProxy):
             answer = response(sock)
         self.assertEqual((answer.status, answer.json["host"]), (200, HOST))
 
-    def test_http_2_falls_back(self) -> None:
+    def test_http_2(self) -> None:
         answer = self.curl(f"{self.proxy.url}/", "--http2", *AS_JSON)
-        self.assertEqual((answer.status, answer.version), (200, "HTTP/1.1"))
-        self.assertEqual(answer.seen("http2-settings"), [])
+        self.assertEqual((answer.status, answer.version), (200, "HTTP/2"))
+        self.assertEqual(answer.seen("via"), ["2.0 authproxy"])
         self.assertEqual(answer.seen("upgrade"), [])
 
     def test_ambiguous_framing_is_refused(self) -> None:

@@ -98,9 +98,10 @@ class Defaults(Handshakes):
 
     def test_alpn(self) -> None:
         for offered, chosen in (
-            (["h2", "http/1.1"], "http/1.1"),
+            (["http/1.1", "h2"], "h2"),  # the server's preference counts
             (["http/1.1"], "http/1.1"),
-            (["h2"], None),
+            (["h2"], "h2"),
+            (["h3"], None),
             ([], None),
         ):
             context = ssl.create_default_context()

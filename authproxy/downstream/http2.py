@@ -1,0 +1,344 @@
+"""Owns one HTTP/2 connection from a client (RFC 9113): streams, windows, turns, its end.
+
+Frames, HPACK and the states of streams are the h2 library's, which does no I/O. What comes passes
+the gate (http2_gate.py) first; each stream (http2_stream.py) carries an exchange as an HTTP/1.1
+connection does. What streams have to send goes out once for each batch of events, in turn: one
+frame of one stream, one of the next. There are no priorities.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError as H2Error
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
+from twisted.internet import protocol
+from twisted.python.failure import Failure
+
+from .. import pages, trust
+from ..deadlines import NEVER
+from ..wire import http2
+from ..wire.errors import ProtocolError
+from ..wire.heads import RequestHead, ResponseHead
+from .http2_gate import ConnectionFault, Gate
+from .http2_outgoing import EARNED, Turns
+from .http2_stream import Stream
+from .lingering import Lingering
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+    from ..transport.opening import Opening
+    from ..transport.stream import Stream as Transport
+
+NO_LIMIT = (1 << 31) - 1
+# A client may ask for a table of 4 GiB (RFC 7541 4.2); more than the default helps nobody here.
+ENCODER_TABLE = 4096
+BARRIER = b"GOAWAY??"  # of the PING behind the first GOAWAY: 8 octets
+
+_CONFIG = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    # wire/http2.py checks what comes, and every head that is sent was made by us.
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class Connection(protocol.Protocol):
+    """A client's connection. `opening` says who the peer is; `streams` are the open ones."""
+
+    transport: Transport
+
+    def __init__(self, gateway: Gateway, opening: Opening) -> None:
+        self.deadline = NEVER
+        self.gateway = gateway
+        self.opening = opening
+        self.streams: dict[int, Stream] = {}
+        self._gate = Gate(gateway.limits.head_bytes, gateway.now, self.streams)
+        self._peer = trust.direct(opening.peer, b"https", gateway.networks)
+        self._client = self._peer
+        self._head: RequestHead | None = None
+        self._receive = self._receive_frames
+        self._resets: set[int] = set()  # streams that are reset by what is told just now
+        self._going = False  # the first GOAWAY is out
+        self._last: int | None = None  # the stream after which the final GOAWAY lets none begin
+        self._highest = 0  # of the streams that began
+        self._requests = 0
+        now = gateway.now()
+        self._expires = now + gateway.timeouts.connection_age
+        self._idle_deadline = now + gateway.timeouts.head
+        self._head_deadline = self._barrier_deadline = NEVER
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.opening.peer} requests={self._requests}"
+            f" streams={len(self.streams)}>"
+        )
+
+    def connectionMade(self) -> None:
+        """TLS is there, and chose h2."""
+        gateway, limits = self.gateway, self.gateway.limits
+        gateway.connections.add(self)
+        gateway.deadlines.add(self)
+        self.transport.bufferSize = limits.buffer
+        self.h2 = h2 = H2Connection(_CONFIG)
+        values = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.http2_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
+            SettingCodes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
+        }
+        if gateway.settings.listen.http2_websockets:
+            values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        h2.local_settings = Settings(client=False, initial_values=values)
+        h2.decoder.max_header_list_size = limits.head_bytes
+        h2.initiate_connection()
+        # For the library this limit is a client's crime. It may not have heard of it yet, and what
+        # is over it can be asked for again: that is ours to refuse (RFC 9113 5.1.2).
+        h2.local_settings.max_concurrent_streams = NO_LIMIT
+        h2.local_settings.acknowledge()
+        if limits.http2_connection_window > 65535:
+            h2.increment_flow_control_window(limits.http2_connection_window - 65535)
+        self.turns = Turns(gateway, h2, self.transport, self._gate.frames)
+        self.turns.flush()
+        if gateway.draining:
+            self.drain()
+        self._watch()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets from the client."""
+        self._receive(data)
+
+    # What comes.
+
+    def _receive_frames(self, data: bytes) -> None:
+        self.turns.held = True
+        try:
+            events = self.h2.receive_data(self._gate.admit(data))
+            if len(events) > 1:
+                # A request that is taken back in the same breath is not worth beginning.
+                self._resets = {e.stream_id for e in events if type(e) is StreamReset}
+            for event in events:
+                act = _ACTS.get(type(event))
+                if act is not None:
+                    act(self, event)
+        except ConnectionFault as e:
+            self._end(self._goaway(self._highest, e.code, e.reason.encode()), e)
+            return
+        except H2Error as e:
+            # The library has made its GOAWAY. Its words may repeat what the client sent.
+            code = ErrorCodes(e.error_code).name
+            self._end(b"", ProtocolError(400, f"HTTP/2 {code} of a client"))
+            return
+        finally:
+            self.turns.held = False
+        self._perhaps_over()
+        self.turns.flush()
+        if self._gate.in_head:
+            if self._head_deadline == NEVER:  # absolute: drips do not move it
+                self._head_deadline = self.gateway.now() + self.gateway.timeouts.head
+                self._watch()
+        elif self._head_deadline != NEVER:
+            self._head_deadline = NEVER
+            self._watch()
+
+    @staticmethod
+    def _receive_nothing(data: bytes) -> None:
+        pass
+
+    def _request(self, event: RequestReceived) -> None:
+        number, gateway = event.stream_id, self.gateway
+        self._gate.frames.earn(EARNED)
+        if number in self._resets:
+            return
+        now = gateway.now()
+        ended = event.stream_ended is not None
+        if self._last is not None or len(self.streams) >= gateway.limits.http2_streams:
+            if self._last is None:
+                gateway.count_refused("too many HTTP/2 streams at once")
+                self._gate.reset()
+            self.h2.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            return
+        self._highest = number
+        self._requests += 1
+        stream = self.streams[number] = Stream(self, number, ended)
+        try:
+            head = http2.parse_request(event.headers, ended, gateway.head_limits, self._head)
+            if head.upgrade:
+                self._open_websocket(head)
+        except ProtocolError as e:
+            stream.refuse(e)
+            return
+        before, self._head = self._head, head
+        if before is None or head.fields is not before.fields:  # else the same says the same
+            self._client = trust.identify(head, self._peer, gateway.networks)
+        stream.begin(head, self._client, now)
+        if self._requests >= gateway.limits.requests_per_connection or now >= self._expires:
+            self.drain()
+
+    def _open_websocket(self, head: RequestHead) -> None:
+        if not self.gateway.settings.listen.http2_websockets:
+            raise ProtocolError(405, "the method is not allowed here")
+        # HTTP/1.1 has a key that proves that the server read it (RFC 6455 4.1).
+        key = base64.b64encode(secrets.token_bytes(16))
+        head.fields.append((b"sec-websocket-key", key))
+        head.named[b"sec-websocket-key"] = key
+
+    def refusal(self, error: ProtocolError) -> tuple[ResponseHead, bytes]:
+        """The answer to what is no request."""
+        gateway = self.gateway
+        request_id = pages.new_request_id()
+        head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
+        hsts = gateway.hsts_of_refused(self._peer)
+        if hsts:
+            head.fields.append((b"strict-transport-security", hsts))
+        gateway.refused_head(self._peer, error, request_id, len(content))
+        return head, content
+
+    def _data(self, event: DataReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        ended = event.stream_ended is not None
+        if not event.data and not ended:
+            self._gate.empty()  # padding alone
+        if stream is not None and event.stream_id not in self._resets:
+            stream.receive(event.data, event.flow_controlled_length, ended)
+        elif event.flow_controlled_length:
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+
+    def _request_trailers(self, event: TrailersReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            return
+        try:
+            stream.end_request(http2.parse_fields(event.headers, self.gateway.head_limits))
+        except ProtocolError as e:
+            stream.refuse(e)
+
+    def _stream_reset(self, event: StreamReset) -> None:
+        if not event.remote_reset:
+            self._gate.reset()  # the client made us do it (CVE-2025-8671)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.cancel()
+
+    def _window(self, event: WindowUpdated) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.window_opened()
+
+    def _settings(self, event: RemoteSettingsChanged) -> None:
+        encoder = self.h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE)
+        for stream in self.streams.values():  # the initial window may have grown
+            stream.window_opened()
+
+    # Deadlines.
+
+    def _watch(self) -> None:
+        idle = NEVER if self.streams else self._idle_deadline
+        self.deadline = min(idle, self._head_deadline, self._barrier_deadline)
+
+    def deadline_passed(self, now: float) -> None:
+        """The client is too slow, or idle for long enough."""
+        if self._head_deadline <= now:
+            error = ProtocolError(408, "the request head was not complete in time")
+            self._end(self._goaway(self._highest, ErrorCodes.NO_ERROR, b"timeout"), error)
+        elif self._barrier_deadline <= now:
+            self._go_finally()
+        else:
+            self._end(self._goaway(self._highest, ErrorCodes.NO_ERROR, b"idle"), None)
+
+    # The end.
+
+    def forget(self, number: int) -> None:
+        """A stream is over."""
+        if self.streams.pop(number, None) is not None and not self.streams:
+            self._idle_deadline = self.gateway.now() + self.gateway.timeouts.keepalive
+            self._watch()
+            if not self.turns.held:
+                self._perhaps_over()
+
+    def _perhaps_over(self) -> None:
+        """Close, if no stream is open and none may begin."""
+        none_may = self._last is not None or self._gate.farewell
+        if none_may and not self.streams and not self.turns.closed:
+            self._end(b"", None)
+
+    def drain(self) -> None:
+        """Let the client begin no more streams, without losing those on their way here: the final
+        GOAWAY, with their number, comes when it has answered a PING (RFC 9113 6.8)."""
+        if self._going:
+            return
+        self._going = True
+        self._barrier_deadline = self.gateway.now() + self.gateway.timeouts.linger
+        self._watch()
+        self.transport.write(self._goaway(NO_LIMIT, ErrorCodes.NO_ERROR, b""))
+        self.h2.ping(BARRIER)
+        self.turns.flush()
+
+    def _ping_answered(self, event: PingAckReceived) -> None:
+        if self._going and event.ping_data == BARRIER and self._last is None:
+            self._go_finally()
+
+    def _go_finally(self) -> None:
+        self._last = self._highest
+        self._barrier_deadline = NEVER
+        self._watch()
+        self.transport.write(self._goaway(self._last, ErrorCodes.NO_ERROR, b""))
+        self._perhaps_over()
+
+    @staticmethod
+    def _goaway(last: int, code: ErrorCodes, words: bytes) -> bytes:
+        # Not by the library, for which this is the end.
+        return GoAwayFrame(
+            0, last_stream_id=last, error_code=code, additional_data=words
+        ).serialize()
+
+    def _end(self, goaway: bytes, error: ProtocolError | None) -> None:
+        """Send what there is, and this; then close, without losing it to a reset."""
+        if error is not None:
+            self.gateway.refused_request(self._peer.address, error)
+        self._leave()
+        self.transport.write(self.h2.data_to_send() + goaway)
+        Lingering(self.gateway, self.transport)
+
+    def _leave(self) -> None:
+        self._receive = self._receive_nothing
+        self.deadline = NEVER
+        self.gateway.deadlines.discard(self)
+        self.gateway.connections.discard(self)
+        self.turns.close()
+        for stream in list(self.streams.values()):
+            stream.cancel()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The client is gone."""
+        self._leave()
+
+
+_ACTS: dict[type, Callable[[Connection, Any], None]] = {
+    RequestReceived: Connection._request,
+    DataReceived: Connection._data,
+    TrailersReceived: Connection._request_trailers,
+    StreamReset: Connection._stream_reset,
+    WindowUpdated: Connection._window,
+    RemoteSettingsChanged: Connection._settings,
+    PingAckReceived: Connection._ping_answered,
+}
