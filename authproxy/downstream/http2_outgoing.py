@@ -111,22 +111,22 @@ class Outgoing:
         if left:
             size = min(left, most, h2.local_flow_control_window(number))
             if size <= 0:
-                if not self.waits:
-                    self.waits = True
+                self.waits = True
+                if self.deadline == NEVER:
                     self._measure()
                 return 0
         ends = self._ended and size == left
         if size or not self._trailers:
             data = pending if size == len(pending) else pending[start : start + size]
             h2.send_data(number, data, ends and not self._trailers)
+        self._sent += size
+        self.waits = False
         if size == left:
             self._pending = b""
             self._start = 0
+            self.deadline = NEVER  # else it is still measured: drips do not move it
         else:
             self._start = start + size
-        self._sent += size
-        self.waits = False
-        self.deadline = NEVER
         if ends:
             if self._trailers:
                 h2.send_headers(number, self._trailers, True)
@@ -144,8 +144,8 @@ class Outgoing:
         gateway.deadlines.add(self)
 
     def deadline_passed(self, now: float) -> None:
-        """It waited for its window all the time: for long enough?"""
-        if self._turns.too_little(self._sent - self._sent_before):
+        """It had to wait for its window. Does the client take nearly nothing?"""
+        if self.waits and self._turns.too_little(self._sent - self._sent_before):
             self.deadline = NEVER
             self._sender.response_stalled()
         else:
