@@ -166,9 +166,11 @@ class Connection(protocol.Protocol):
     def _request(self, event: RequestReceived) -> None:
         number, gateway = event.stream_id, self.gateway
         self._gate.frames.earn(EARNED)
-        if number in self._resets:
-            return
         now = gateway.now()
+        if number in self._resets:
+            self._idle_deadline = now + gateway.timeouts.keepalive
+            self._watch()
+            return
         ended = event.stream_ended is not None
         if self._last is not None or len(self.streams) >= gateway.limits.http2_streams:
             if self._last is None:
@@ -179,6 +181,8 @@ class Connection(protocol.Protocol):
         self._highest = number
         self._requests += 1
         stream = self.streams[number] = Stream(self, number, ended)
+        if len(self.streams) == 1:
+            self._watch()  # it is not idle any more
         try:
             head = http2.parse_request(event.headers, ended, gateway.head_limits, self._head)
             if head.upgrade:

@@ -62,7 +62,7 @@ class Stream:
         self._closing = False  # do not wait for the client's end of a tunnel
 
     def __repr__(self) -> str:
-        return f"<Stream {self._number} {self._exchange} pending={self.pending}>"
+        return f"<{type(self).__name__} {self._number} {self._exchange} pending={self.pending}>"
 
     # The request.
 

@@ -1,0 +1,359 @@
+"""The rows of attacks on HTTP/2: what ends a stream, what the connection, and what never matters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from h2.errors import ErrorCodes
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.downstream.http2_gate import FRAMES, RESETS
+from authproxy.settings import Limits, Settings, Timeouts
+
+from ..http2_client import Client, is_goaway, request
+from ..http2_client import frames as frames_of
+from ..world import OK, World, say
+
+MANY = 2 * FRAMES
+
+
+def headers(client: Client, number: int, fields: Any = None, *, ended: bool = True) -> HeadersFrame:
+    """A HEADERS frame that is a whole head."""
+    frame = HeadersFrame(number, client.block(fields or request()))
+    frame.flags.add("END_HEADERS")
+    if ended:
+        frame.flags.add("END_STREAM")
+    return frame
+
+
+def reset(number: int) -> RstStreamFrame:
+    """A client's RST_STREAM."""
+    return RstStreamFrame(number, int(ErrorCodes.CANCEL))
+
+
+class _Tests(SynchronousTestCase):
+    def world(self, **limits: int) -> World:
+        return World(evolve(Settings(), limits=evolve(Limits(), **limits)))
+
+    def client(self, **limits: int) -> Client:
+        return Client(self.world(**limits))
+
+    def assert_goaway(self, client: Client, code: ErrorCodes) -> None:
+        """The connection ended with this, and left nothing behind."""
+        goaway = [frame for frame in frames_of(client.transport.take()) if is_goaway(frame)][-1]
+        self.assertEqual(ErrorCodes(goaway.error_code), code)
+        self.assert_over(client)
+
+    def assert_over(self, client: Client) -> None:
+        world = client.world
+        self.assertEqual(client.transport.ended, "half")
+        self.assertEqual(world.gateway.exchanges, 0)
+        self.assertEqual([server.leased for server in world.pool.servers], [0])
+
+    def flood(self, client: Client, *frames: Frame | bytes) -> int:
+        """The same segment until the connection ends. Returns how often."""
+        for count in range(MANY):
+            if client.transport.ended:
+                return count
+            client.raw(*frames)
+        return MANY
+
+
+class FloodTests(_Tests):
+    def test_rapid_reset_in_one_segment(self) -> None:
+        """Never reaches upstream (CVE-2023-44487)."""
+        client = self.client()
+        for number in range(1, 2 * MANY, 2):
+            if client.transport.ended:
+                break
+            client.raw(headers(client, number), reset(number))
+        self.assertEqual(number // 2, RESETS + 1)
+        self.assertEqual(client.world.origins, [])
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_rapid_reset_in_two(self) -> None:
+        client = self.client()
+        for number in range(1, 2 * MANY, 2):
+            if client.transport.ended:
+                break
+            client.raw(headers(client, number))
+            client.raw(reset(number))
+        self.assertEqual(number // 2, RESETS + 1)
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assertEqual({origin.ended for origin in client.world.origins}, {"abort"})
+
+    def test_resets_at_the_pace_of_people(self) -> None:
+        client = self.client()
+        for number in range(1, 2 * MANY, 2):
+            client.raw(headers(client, number), reset(number))
+            if number % 60 == 59:
+                client.world.advance(1)
+        self.assertEqual(client.transport.ended, "")
+
+    def test_made_to_reset(self) -> None:
+        """The client has us reset its streams, while upstream works on (CVE-2025-8671)."""
+        client = self.client(requests_per_connection=10_000)
+        for number in range(1, 2 * MANY, 2):
+            if client.transport.ended:
+                break
+            # Content on a stream whose request is complete.
+            client.raw(headers(client, number))
+            client.raw(DataFrame(number, b"x"))
+        self.assertEqual(number // 2, RESETS + 1)
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assertEqual({origin.ended for origin in client.world.origins}, {"abort"})
+
+    def test_frames_that_carry_nothing(self) -> None:
+        unknown = b"\0\0\0\xf0\0\0\0\0\0"
+        for frame in (
+            PingFrame(0, b"12345678"),
+            SettingsFrame(0),
+            PriorityFrame(7, depends_on=5),
+            WindowUpdateFrame(0, 1),
+            unknown,
+        ):
+            client = self.client()
+            self.assertLess(self.flood(client, frame), FRAMES + 10, repr(frame))
+            self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_empty_and_padded_data(self) -> None:
+        padding = DataFrame(1, b"", pad_length=10)
+        padding.flags.add("PADDED")
+        for frame in (DataFrame(1, b""), padding):
+            client = self.client()
+            client.raw(headers(client, 1, request(method=b"POST"), ended=False))
+            self.assertLess(self.flood(client, frame), FRAMES + 10)
+            self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_frames_for_a_stream_that_was_reset(self) -> None:
+        """Each is answered by a reset of the library's."""
+        for frame in (DataFrame(1, b"x"), WindowUpdateFrame(1, 1)):
+            client = self.client()
+            client.raw(headers(client, 1, request(method=b"POST"), ended=False), reset(1))
+            self.assertLess(self.flood(client, frame), FRAMES + 10)
+            self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_ordinary_frames_are_not_a_flood(self) -> None:
+        """A client that opens its windows for all that it gets, request after request."""
+        client = self.client(requests_per_connection=10_000)
+        client.ask()
+        say(client.world.origins[0], OK)
+        client.talk()
+        for _ in range(MANY):
+            number = client.ask()
+            say(client.world.origins[0], OK)
+            client.h2.increment_flow_control_window(5)
+            client.raw(WindowUpdateFrame(number, 5))
+            client.talk()
+        self.assertEqual(client.transport.ended, "")
+
+    def test_time_gives_some_back(self) -> None:
+        client = self.client()
+        client.ask()
+        for count in range(MANY):
+            client.raw(PingFrame(0, b"12345678"))
+            if count % 50 == 49:
+                client.world.advance(0.5)
+        self.assertEqual(client.transport.ended, "")
+
+
+class HeadTests(_Tests):
+    def test_continuation_flood(self) -> None:
+        """Octets, however they are cut (CVE-2024-27316)."""
+        client = self.client()
+        client.raw(HeadersFrame(1, client.block(request())))
+        count = self.flood(client, ContinuationFrame(1, b"\0\1a\x7f\x80\x7f" + b"b" * 4000))
+        self.assertLess(count, 20)
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_empty_continuations(self) -> None:
+        client = self.client()
+        client.raw(HeadersFrame(1, client.block(request())))
+        self.assertLess(self.flood(client, ContinuationFrame(1, b"")), 70)
+        self.assert_over(client)
+
+    def test_head_that_unpacks(self) -> None:
+        """A field of 4 KiB in the table, named in one octet each time."""
+        client = self.client()
+        block = client.block(request(b"/", (b"x", b"y" * 4000)))
+        frame = HeadersFrame(1, block + b"\xbe" * 100)
+        frame.flags |= {"END_HEADERS", "END_STREAM"}
+        client.raw(frame)
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assertEqual(client.world.origins, [])
+
+    def test_too_many_fields(self) -> None:
+        client = self.client()
+        crumbs = [(b"cookie", b"a=%d" % number) for number in range(500)]
+        number = client.ask(request(b"/", *crumbs))
+        self.assertEqual(client.status(number), 0)  # they are joined: it went upstream
+        number = client.ask(request(b"/", *[(b"x-%d" % n, b"") for n in range(101)]))
+        self.assertEqual(client.status(number), 431)
+        self.assertEqual(len(client.world.origins), 1)
+
+    def test_frame_that_is_too_large(self) -> None:
+        """Refused at its header, before 16 MiB are here."""
+        client = self.client()
+        client.raw(b"\x00\x40\x01\0\0\0\0\0\1")
+        self.assert_goaway(client, ErrorCodes.FRAME_SIZE_ERROR)
+
+    def test_head_that_drips(self) -> None:
+        client = self.client()
+        client.ask(request(method=b"POST"))
+        head = headers(client, 3, request(b"/a/long/path")).serialize()
+        client.raw(head[:9])
+        for octet in head[9:14]:
+            client.world.advance(2.5)
+            self.assertEqual(client.transport.ended, "")
+            client.raw(bytes([octet]))
+        client.world.advance(3)
+        self.assert_over(client)
+
+    def test_a_frame_inside_a_head(self) -> None:
+        for frame in (PingFrame(0, b"12345678"), DataFrame(1, b""), headers(self.client(), 3)):
+            client = self.client()
+            client.raw(HeadersFrame(1, client.block(request())), frame)
+            self.assert_goaway(client, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_malformed(self) -> None:
+        """A 400 on the stream; the others go on."""
+        client = self.client()
+        good = client.ask()
+        for fields in (
+            request(b"/", (b"x", b"a\r\nb")),
+            request(b"/", (b"x", b"a\0")),
+            request(b"/", (b"X-Upper", b"a")),
+            request(b"/", (b"connection", b"close")),
+            request(b"/", (b"transfer-encoding", b"chunked")),
+            request(b"/", (b"te", b"gzip")),
+            request(b"/", (b"host", b"other.example.com")),
+            request(b"/", (b"content-length", b"5")),
+            request(b"/#a"),
+            request(b"/")[:2] + request(b"/")[3:],
+        ):
+            client.raw(headers(client, number := client.h2.get_next_available_stream_id(), fields))
+            client.h2.send_headers(number, fields, end_stream=True)
+            client.h2.data_to_send()
+            client.talk()
+            self.assertEqual(client.status(number), 400, fields)
+        say(client.world.origins[0], OK)
+        client.talk()
+        self.assertEqual((client.status(good), len(client.world.origins)), (200, 1))
+
+    def test_content_of_another_length(self) -> None:
+        for content in (b"1234", b"123456"):
+            client = self.client()
+            client.raw(headers(client, 1, request(b"/", (b"content-length", b"5")), ended=False))
+            data = DataFrame(1, content)
+            data.flags.add("END_STREAM")
+            client.raw(data)
+            self.assert_goaway(client, ErrorCodes.PROTOCOL_ERROR)
+            self.assertEqual(client.world.origins, [])
+
+
+class StallTests(_Tests):
+    def opened(self, octets: int, window: int = 65535) -> tuple[Client, int, Any]:
+        """A client that takes `window` octets of a stream, and an answer of so many on its way."""
+        client = self.client()
+        client.h2.update_settings({4: window})
+        client.talk()
+        number = client.ask()
+        [origin] = client.world.origins
+        say(origin, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % octets + b"x" * octets)
+        client.talk()
+        return client, number, origin
+
+    def test_window_that_is_never_opened(self) -> None:
+        client, number, _ = self.opened(50_000, window=100)
+        self.assertEqual(len(client.content(number)), 100)
+        other = client.ask(request(b"/other"))
+        say(client.world.origins[-1], b"HTTP/1.1 204 No Content\r\n\r\n")
+        client.talk()
+        self.assertEqual(client.status(other), 204)
+        client.world.advance(59)
+        client.talk()
+        self.assertIsNone(client.reset(number))
+        client.world.advance(2)
+        client.talk()
+        self.assertEqual(client.reset(number), ErrorCodes.CANCEL)
+        self.assertEqual(client.transport.ended, "")
+
+    def test_window_that_is_opened_in_drips(self) -> None:
+        client, number, _ = self.opened(50_000, window=100)
+        for _ in range(13):
+            client.world.advance(5)
+            if client.reset(number) is None:
+                client.h2.increment_flow_control_window(1, number)
+            client.talk()
+        self.assertEqual(client.reset(number), ErrorCodes.CANCEL)
+
+    def test_slow_but_not_too_slow(self) -> None:
+        client, number, _ = self.opened(200_000, window=100)
+        for _ in range(30):
+            client.world.advance(5)
+            client.h2.increment_flow_control_window(3000, number)
+            client.talk()
+        self.assertIsNone(client.reset(number))
+
+    def test_window_of_the_connection(self) -> None:
+        client, number, _origin = self.opened(90_000, window=1 << 20)
+        self.assertEqual(len(client.content(number)), 65535)
+        client.world.advance(61)
+        self.assertEqual(client.transport.ended, "abort")
+        client.transport.finish()
+        self.assertEqual(client.world.gateway.exchanges, 0)
+
+    def test_upstream_waits_for_its_own_stream_only(self) -> None:
+        client = self.client()
+        client.h2.update_settings({4: 100})
+        client.talk()
+        slow, quick = client.ask(request(b"/slow")), client.ask(request(b"/quick"))
+        first, second = client.world.origins
+        say(first, b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 70_000)
+        say(second, b"HTTP/1.1 200 OK\r\n\r\n")
+        client.talk()
+        self.assertEqual((first.paused, second.paused), (True, False))
+        client.h2.increment_flow_control_window(60_000, slow)
+        client.talk()
+        self.assertFalse(first.paused)
+        self.assertEqual(client.status(quick), 200)
+
+
+class TooManyTests(_Tests):
+    def test_streams_at_once(self) -> None:
+        """Before it has heard of the limit, a client may: it can ask again."""
+        client = self.client(http2_streams=3)
+        client.raw(*[headers(client, number) for number in (1, 3, 5, 7)])
+        sent = frames_of(client.transport.take())
+        [refused] = [frame for frame in sent if isinstance(frame, RstStreamFrame)]
+        self.assertEqual((refused.stream_id, refused.error_code), (7, ErrorCodes.REFUSED_STREAM))
+        self.assertEqual(len(client.world.origins), 3)
+
+    def test_table_of_the_encoder(self) -> None:
+        client = self.client()
+        client.h2.update_settings({1: (1 << 32) - 1})
+        client.talk()
+        self.assertEqual(client.server.h2.encoder.header_table_size, 4096)
+
+    def test_idle(self) -> None:
+        world = World(evolve(Settings(), timeouts=evolve(Timeouts(), keepalive=20)))
+        client = Client(world)
+        client.ask()
+        world.advance(30)  # a request runs
+        say(world.origins[0], OK)
+        client.talk()
+        self.assertEqual(client.transport.ended, "")
+        world.advance(21)
+        self.assert_goaway(client, ErrorCodes.NO_ERROR)
