@@ -82,6 +82,7 @@ class Connection(protocol.Protocol):
         self._last: int | None = None  # the stream after which the final GOAWAY lets none begin
         self._highest = 0  # of the streams that began
         self._requests = 0
+        self._worn = False  # it is to end when no stream is open: some clients lose what runs
         now = gateway.now()
         self._expires = now + gateway.timeouts.connection_age
         self._idle_deadline = now + gateway.timeouts.head
@@ -194,8 +195,10 @@ class Connection(protocol.Protocol):
         if before is None or head.fields is not before.fields:  # else the same says the same
             self._client = trust.identify(head, self._peer, gateway.networks)
         stream.begin(head, self._client, now)
-        if self._requests >= gateway.limits.requests_per_connection or now >= self._expires:
-            self.drain()
+        limits = gateway.limits
+        self._worn = self._requests >= limits.requests_per_connection or now >= self._expires
+        if self._requests >= limits.requests_per_connection + limits.http2_streams:
+            self.drain()  # it is never without a request
 
     def _open_websocket(self, head: RequestHead) -> None:
         if not self.gateway.settings.listen.http2_websockets:
@@ -276,6 +279,8 @@ class Connection(protocol.Protocol):
         if self.streams.pop(number, None) is not None and not self.streams:
             self._idle_deadline = self.gateway.now() + self.gateway.timeouts.keepalive
             self._watch()
+            if self._worn and not self.turns.closed:
+                self.drain()
             if not self.turns.held:
                 self._perhaps_over()
 
@@ -293,7 +298,7 @@ class Connection(protocol.Protocol):
         self._going = True
         self._barrier_deadline = self.gateway.now() + self.gateway.timeouts.linger
         self._watch()
-        self.transport.write(self._goaway(NO_LIMIT, ErrorCodes.NO_ERROR, b""))
+        self._say_goodbye(NO_LIMIT)
         self.h2.ping(BARRIER)
         self.turns.flush()
 
@@ -305,8 +310,13 @@ class Connection(protocol.Protocol):
         self._last = self._highest
         self._barrier_deadline = NEVER
         self._watch()
-        self.transport.write(self._goaway(self._last, ErrorCodes.NO_ERROR, b""))
+        self._say_goodbye(self._last)
         self._perhaps_over()
+
+    def _say_goodbye(self, last: int) -> None:
+        # Behind what was made before: for some clients it is the end.
+        goaway = self._goaway(last, ErrorCodes.NO_ERROR, b"")
+        self.transport.write(self.h2.data_to_send() + goaway)
 
     @staticmethod
     def _goaway(last: int, code: ErrorCodes, words: bytes) -> bytes:

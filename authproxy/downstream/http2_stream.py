@@ -96,6 +96,8 @@ class Stream:
             tunnel.receive(data, ended)
             if not tunnel.stopped:
                 self._acknowledge()
+            if ended and self._done:
+                self._end_tunnel()
         elif exchange is None or pace is None:
             self._request_ended = ended  # the answer is on its way: the window bounds what comes
         else:
@@ -272,12 +274,10 @@ class Stream:
     # The end.
 
     def close_tunnel(self) -> None:
-        """END_STREAM if it was not sent, and do not wait for the client's."""
+        """Do not wait for the client's END_STREAM, once ours is out."""
         self._closing = True
         if self._done:
             self._end_tunnel()
-        else:
-            self.send_end([])
 
     def _end_tunnel(self) -> None:
         if not self._request_ended:

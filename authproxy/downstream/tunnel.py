@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 class Tunnel:
     """The client's side of a relay, once it has a `protocol`."""
 
-    __slots__ = ("_ended", "_held", "_producer", "_stopped", "_stream", "connected", "protocol")
+    __slots__ = (
+        "_ended",
+        "_finished",
+        "_held",
+        "_producer",
+        "_stopped",
+        "_stream",
+        "connected",
+        "protocol",
+    )
 
     def __init__(self, stream: Stream) -> None:
         self.connected = True
@@ -29,6 +38,7 @@ class Tunnel:
         self._held = b""  # bounded by the stream's window, which is not opened meanwhile
         self._stopped = True  # until the relay begins
         self._ended = False  # the client sends no more
+        self._finished = False  # nor do we
 
     # What the stream says.
 
@@ -67,15 +77,19 @@ class Tunnel:
 
     def _perhaps_over(self) -> None:
         if self._ended and self.connected:
-            self._stream.send_end([])
-            self._stream.flush()
+            self._finish()
             self.lost()
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._stream.send_end([])
 
     # What a relay asks of a transport.
 
     def write(self, data: bytes) -> None:
         """Send."""
-        if self.connected:
+        if self.connected and not self._finished:
             self._stream.send_content(data)
             self._stream.flush()
 
@@ -107,12 +121,13 @@ class Tunnel:
     def loseWriteConnection(self) -> None:
         """END_STREAM, after everything that was written."""
         if self.connected:
-            self._stream.send_end([])
-            self._stream.flush()
+            self._finish()
+            self.resumeProducing()  # for the client's end; its input is the relay's to discard
 
     def loseConnection(self) -> None:
         """The same, and do not wait for the client's."""
         if self.connected:
+            self._finish()
             self._stream.close_tunnel()
 
     def abortConnection(self) -> None:
