@@ -1,0 +1,114 @@
+"""Frames that nobody would send: nothing but the end of the connection comes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from hpack import Encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.settings import Limits, Listen, Settings
+
+from ..http2_client import Client, request
+from ..world import OK, World, say
+
+SETTINGS = evolve(
+    Settings(),
+    listen=evolve(Listen(), http2_websockets=True),
+    limits=evolve(Limits(), http2_streams=4, requests_per_connection=5),
+)
+
+
+def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    """A frame, whatever it is."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + number.to_bytes(4) + payload
+
+
+def block(*fields: tuple[bytes, bytes], method: bytes = b"GET") -> bytes:
+    """A header block that needs no table."""
+    headers = request(b"/", *fields, method=method)
+    return bytes(Encoder().encode([(name, value, True) for name, value in headers]))
+
+
+BLOCKS = st.sampled_from(
+    [
+        block(),
+        block(method=b"POST"),
+        block((b"content-length", b"3"), method=b"POST"),
+        block((b"expect", b"100-continue"), method=b"POST"),
+        block((b"sec-websocket-version", b"13"), (b":protocol", b"websocket"), method=b"CONNECT"),
+        block((b"x", b"\n")),
+        b"\x88",
+        b"\xff\xff\xff\xff\xff\x0f",
+        b"\x3f\xe1\x1f",
+        b"",
+    ]
+)
+NUMBERS = st.sampled_from([0, 1, 1, 3, 3, 5, 7, 9, 11, 2, 0x7FFFFFFF, 0xFFFFFFFF])
+FLAGS = st.sampled_from([0, 1, 4, 5, 5, 5, 8, 0x20, 0x25, 0xFF])
+INTEGERS = st.sampled_from([0, 1, 5, 100, 65535, 0x7FFFFFFF, 0xFFFFFFFF]).map(
+    lambda number: number.to_bytes(4)
+)
+FRAMES = st.one_of(
+    st.builds(frame, st.just(1), FLAGS, NUMBERS, BLOCKS),
+    st.builds(frame, st.just(0), st.sampled_from([0, 1, 8, 9]), NUMBERS, st.binary(max_size=9)),
+    st.builds(frame, st.just(3), st.just(0), NUMBERS, INTEGERS),
+    st.builds(frame, st.just(8), st.just(0), NUMBERS, INTEGERS),
+    st.builds(frame, st.just(9), FLAGS, NUMBERS, BLOCKS),
+    st.builds(
+        lambda code, value: frame(4, 0, 0, code.to_bytes(2) + value),
+        st.integers(0, 9), INTEGERS,
+    ),
+    st.builds(frame, st.just(6), FLAGS, st.just(0), st.just(b"GOAWAY??")),
+    st.builds(frame, st.just(7), st.just(0), st.just(0), st.just(bytes(8))),
+    st.builds(frame, st.integers(0, 16), FLAGS, NUMBERS, st.binary(max_size=12)),
+    st.binary(min_size=1, max_size=20),
+)  # fmt: skip
+# What happens between two segments: upstream speaks, the client's transport is full, time passes.
+MEANWHILE = st.sampled_from(["", "", "ok", "more", "close", "full", "empty", "wait", "drain"])
+
+
+def happen(world: World, client: Client, what: str) -> None:
+    """One thing that is not the client's doing."""
+    open_ones: list[Any] = [o for o in world.origins if not o.ended and o.connected]
+    if what in ("ok", "more") and open_ones:
+        some = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        say(open_ones[-1], OK if what == "ok" else some)
+    elif what == "close" and open_ones:
+        open_ones[0].ended = "lose"
+        open_ones[0].finish()
+    elif what == "wait":
+        world.advance(7)
+    elif what == "drain":
+        for connection in list(world.gateway.connections):
+            connection.drain()
+    elif what and client.transport.producer is not None:
+        producer = client.transport.producer
+        producer.pauseProducing() if what == "full" else producer.resumeProducing()
+
+
+class FuzzTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=300)
+    @given(st.lists(st.tuples(FRAMES, MEANWHILE), max_size=25), st.integers(1, 40))
+    def test_nothing_escapes(self, script: list[tuple[bytes, str]], size: int) -> None:
+        world = World(SETTINGS)
+        client = Client(world)
+        for data, what in script:
+            for start in range(0, len(data), size):
+                if client.transport.connected and client.transport.ended != "abort":
+                    client.transport.protocol.dataReceived(data[start : start + size])
+            happen(world, client, what)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        client.transport.finish()
+        for origin in world.origins:
+            if origin.connected:
+                origin.finish()
+        world.advance(1)
+        gateway = world.gateway
+        self.assertEqual(gateway.exchanges, 0)
+        self.assertEqual((gateway.connections, gateway.relays), (set(), set()))
+        self.assertEqual([server.leased for server in world.pool.servers], [0])
+        self.assertEqual(len(world.deadlines), 1)  # the pool's

@@ -1,0 +1,122 @@
+"""What passes the gate, wherever the octets are cut."""
+
+from __future__ import annotations
+
+from h2.errors import ErrorCodes
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+)
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.downstream.http2_gate import PREFACE, Budget, ConnectionFault, Gate
+
+BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+GOODBYE = GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye")
+
+
+def octets(*frames: Frame) -> bytes:
+    """The preface and these frames."""
+    assert len(BEGINNING) == PREFACE
+    return BEGINNING + b"".join(frame.serialize() for frame in frames)
+
+
+def headers(number: int, block: bytes, *flags: str) -> HeadersFrame:
+    """A HEADERS frame."""
+    frame = HeadersFrame(number, block)
+    for flag in flags:
+        frame.flags.add(flag)
+    return frame
+
+
+class GateTests(SynchronousTestCase):
+    def gate(self, limit: int = 65536) -> Gate:
+        return Gate(limit, lambda: 0.0, {1})
+
+    def everywhere(self, data: bytes, wanted: bytes) -> None:
+        """Cut at every position, and octet by octet."""
+        for cut in range(len(data) + 1):
+            gate = self.gate()
+            self.assertEqual(gate.admit(data[:cut]) + gate.admit(data[cut:]), wanted, cut)
+            self.assertFalse(gate.in_head)
+        gate = self.gate()
+        self.assertEqual(b"".join([gate.admit(bytes([octet])) for octet in data]), wanted)
+
+    def test_passes_what_is_ordinary(self) -> None:
+        data = octets(
+            headers(1, b"abc", "END_HEADERS"), DataFrame(1, b"hello"), PingFrame(0, b"12345678")
+        )
+        self.everywhere(data, data)
+
+    def test_takes_goaway_out(self) -> None:
+        before, after = PingFrame(0, b"12345678"), DataFrame(1, b"hello")
+        self.everywhere(octets(before, GOODBYE, GOODBYE, after), octets(before, after))
+        gate = self.gate()
+        gate.admit(octets(GOODBYE))
+        self.assertTrue(gate.farewell)
+
+    def test_leaves_a_malformed_goaway_to_the_library(self) -> None:
+        for data in (
+            b"\0\0\7\7\0\0\0\0\0" + b"x" * 7,
+            b"\0\0\x08\7\0\0\0\0\1" + b"x" * 8,
+        ):
+            self.everywhere(BEGINNING + data, BEGINNING + data)
+        inside = octets(headers(1, b"abc"), GOODBYE)
+        gate = self.gate()
+        self.assertEqual(gate.admit(inside), inside)
+
+    def test_knows_when_a_head_is_open(self) -> None:
+        gate = self.gate()
+        gate.admit(octets())
+        self.assertFalse(gate.in_head)
+        begun = headers(1, b"abc").serialize()
+        gate.admit(begun[:10])
+        self.assertTrue(gate.in_head)
+        gate.admit(begun[10:])
+        self.assertTrue(gate.in_head)
+        more = ContinuationFrame(1, b"abc")
+        more.flags.add("END_HEADERS")
+        end = more.serialize()
+        gate.admit(end[:-1])
+        self.assertTrue(gate.in_head)
+        gate.admit(end[-1:])
+        self.assertFalse(gate.in_head)
+
+    def test_head_in_pieces(self) -> None:
+        gate = self.gate(10)
+        gate.admit(octets(headers(1, b"12345")))
+        gate.admit(ContinuationFrame(1, b"12345").serialize())
+        with self.assertRaises(ConnectionFault) as caught:
+            gate.admit(ContinuationFrame(1, b"6").serialize())
+        self.assertEqual(caught.exception.limit, "limits.head_bytes")
+
+    def test_frame_too_large(self) -> None:
+        gate = self.gate()
+        gate.admit(octets())
+        gate.admit(b"\x00\x40\x00\0\0\0\0\0\1" + b"x" * 16384)
+        with self.assertRaises(ConnectionFault) as caught:
+            gate.admit(b"\x00\x40\x01\0\0\0\0\0\1")
+        self.assertEqual(caught.exception.code, ErrorCodes.FRAME_SIZE_ERROR)
+
+
+class BudgetTests(SynchronousTestCase):
+    def test_burst_and_rate(self) -> None:
+        clock = Clock()
+        budget = Budget(10, 2, clock.seconds)
+        self.assertEqual([budget.spend() for _ in range(11)], [True] * 10 + [False])
+        clock.advance(3)
+        self.assertEqual([budget.spend() for _ in range(6)], [True] * 5 + [False])
+
+    def test_earned(self) -> None:
+        budget = Budget(10, 0, lambda: 0.0)
+        for _ in range(10):
+            budget.spend()
+        budget.earn(3)
+        self.assertEqual([budget.spend() for _ in range(4)], [True] * 3 + [False])
+        budget.earn(100)
+        self.assertEqual(sum(budget.spend() for _ in range(100)), 10)
