@@ -25,6 +25,7 @@ from .pace import Pace
 from .tunnel import Tunnel
 
 if TYPE_CHECKING:
+    from ..gateway import Gateway
     from ..transport.stream import Stream as Transport
     from .http2 import Connection
 
@@ -64,11 +65,16 @@ class Stream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._number} {self._exchange} pending={self.pending}>"
 
+    @property
+    def gateway(self) -> Gateway:
+        """What all connections serve."""
+        return self._connection.gateway
+
     # The request.
 
     def begin(self, head: RequestHead, client: trust.Client, now: float) -> None:
         """Its head is here."""
-        gateway = self._connection.gateway
+        gateway = self.gateway
         exchange = self._exchange = Exchange(gateway, self, head, client, now)
         if head.upgrade:
             self._tunnel = Tunnel(self)
@@ -81,7 +87,7 @@ class Stream:
     def _await_content(self) -> None:
         """The client's time and rate are measured from here."""
         if self._pace is not None:
-            gateway = self._connection.gateway
+            gateway = self.gateway
             now = gateway.now()
             self._pace.restart(now)
             self.deadline = now + gateway.timeouts.body_idle
@@ -101,7 +107,7 @@ class Stream:
         elif exchange is None or pace is None:
             self._request_ended = ended  # the answer is on its way: the window bounds what comes
         else:
-            gateway = self._connection.gateway
+            gateway = self.gateway
             now = gateway.now()
             try:
                 pace.came(len(data), now)
@@ -231,7 +237,7 @@ class Stream:
         if early:
             self._outgoing.content(early)
         self._connection.opening.proven()
-        Relay(self._connection.gateway, exchange, cast("Transport", self._tunnel), upstream, b"")
+        Relay(self.gateway, exchange, cast("Transport", self._tunnel), upstream, b"")
 
     # What its outgoing side says.
 
@@ -254,7 +260,7 @@ class Stream:
 
     def response_stalled(self) -> None:
         """The client does not read it."""
-        self._connection.gateway.count_refused("the client did not read its response")
+        self.gateway.count_refused("the client did not read its response")
         self._reset(ErrorCodes.CANCEL)
         self.cancel()
         self._connection.turns.flush()
@@ -308,7 +314,7 @@ class Stream:
         self._exchange = self._pace = self._tunnel = None
         self._outgoing.forget()
         self.deadline = NEVER
-        self._connection.gateway.deadlines.discard(self)
+        self.gateway.deadlines.discard(self)
         self._acknowledge()  # for the connection's window
         self._connection.forget(self._number)
 

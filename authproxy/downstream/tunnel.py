@@ -2,6 +2,9 @@
 
 It has of transport.stream.Stream what relay.py uses, so that a relay does not know the difference.
 END_STREAM is the FIN of this connection, RST_STREAM its reset.
+
+Chromium sends END_STREAM with its Close frame, and still reads the answer to that. So the client's
+end waits for upstream's, for timeouts.relay_flush at most.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from h2.errors import ErrorCodes
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+
+from ..deadlines import NEVER
 
 if TYPE_CHECKING:
     from .http2_stream import Stream
@@ -27,11 +32,13 @@ class Tunnel:
         "_stopped",
         "_stream",
         "connected",
+        "deadline",
         "protocol",
     )
 
     def __init__(self, stream: Stream) -> None:
         self.connected = True
+        self.deadline = NEVER
         self.protocol: Any = None
         self._stream = stream
         self._producer: Any = None
@@ -72,13 +79,21 @@ class Tunnel:
         """The stream is over."""
         if self.connected:
             self.connected = False
+            self.deadline = NEVER
+            self._stream.gateway.deadlines.discard(self)
             if self.protocol is not None:
                 self.protocol.connectionLost(Failure(ConnectionDone()))
 
     def _perhaps_over(self) -> None:
-        if self._ended and self.connected:
-            self._finish()
-            self.lost()
+        if self._ended and self.connected and self.deadline == NEVER:
+            gateway = self._stream.gateway
+            self.deadline = gateway.now() + gateway.timeouts.relay_flush
+            gateway.deadlines.add(self)
+
+    def deadline_passed(self, now: float) -> None:
+        """The client has ended, and upstream does not."""
+        self._finish()
+        self.lost()
 
     def _finish(self) -> None:
         if not self._finished:

@@ -195,6 +195,7 @@ connecting</dd></div>
 <div><dt>Messages</dt><dd class="value" id="count">0</dd></div>
 </dl>
 <ol id="log"></ol>
+<p class="soft"><a href="/files">A hundred files at once</a>, beside another one.</p>
 </section>
 
 <section>

@@ -22,6 +22,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from .files import file
+from .files import page as files_page
 from .inquiry import Inquiry
 from .page import starting
 from .websocket import Sockets
@@ -110,6 +112,7 @@ class Paths(Resource):
             b"/-/health/live/": self._health,
             b"/-/health/ready/": self._health,
             b"/echo": self._echo,
+            b"/files": self._files,
             b"/slow": self._slow,
             b"/stream": self._stream,
             b"/ws/client/": self._websocket,
@@ -122,6 +125,8 @@ class Paths(Resource):
         if self._stand_in.starting and inquiry.path != b"/-/health/live/":
             inquiry.setHeader(b"retry-after", RETRY_AFTER)
             return inquiry.answer(503, *starting(inquiry.field(b"accept")))
+        if (content := file(inquiry.path)) is not None:
+            return inquiry.answer(200, b"text/plain", content)
         return self._paths.get(inquiry.path, self._page)(inquiry)
 
     def _health(self, request: Inquiry) -> int:
@@ -135,6 +140,9 @@ class Paths(Resource):
         if b"application/json" in request.field(b"accept"):
             return request.answer(200, b"application/json", request.seen().as_json())
         return request.answer(200, b"text/html; charset=utf-8", request.seen().as_html())
+
+    def _files(self, request: Inquiry) -> int:
+        return request.answer(200, b"text/html; charset=utf-8", files_page())
 
     def _echo(self, request: Inquiry) -> int:
         if request.method not in (b"POST", b"PUT"):

@@ -491,13 +491,29 @@ class WebSocketTests(_Tests):
         self.agree()
         self.client.h2.end_stream(number)
         self.client.talk()
-        self.assertEqual(self.origin().ended, "half")
+        self.assertEqual(self.origin().ended, "")
+        say(self.origin(), b"bye")  # Chromium sends END_STREAM with its Close frame
         self.origin().finish()
         self.client.talk()
+        self.assertEqual(self.client.content(number), b"earlybye")
         self.assertTrue(self.client.ended(number))
         self.assertEqual(self.world.gateway.relays, set())
         self.assertEqual(self.world.access.statuses, [101])
         self.assertEqual(self.client.server.streams, {})
+
+    def test_the_client_ends_and_upstream_does_not(self) -> None:
+        number = self.connect()
+        self.agree()
+        self.client.h2.end_stream(number)
+        self.client.talk()
+        self.world.advance(9)
+        self.assertEqual(self.origin().ended, "")
+        self.world.advance(2)
+        self.client.talk()
+        self.assertEqual(self.origin().ended, "half")
+        self.assertTrue(self.client.ended(number))
+        self.origin().finish()
+        self.assertEqual((self.world.gateway.relays, self.client.server.streams), (set(), {}))
 
     def test_upstream_ends(self) -> None:
         number = self.connect()
