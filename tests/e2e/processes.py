@@ -245,7 +245,7 @@ class Stage:
         }
 
     def process(self, arguments: Sequence[str], **options: Any) -> Process:
-        return self._keep(Process(arguments, self.directory, **options))
+        return self.keep(Process(arguments, self.directory, **options))
 
     def origin(self, *names: str, port: int = 0, options: Sequence[str] = ()) -> Origin:
         """The stand-in; with TLS if there are names for its certificate."""
@@ -253,7 +253,7 @@ class Stage:
         if names:
             pair = self.certificate(*names)
             arguments += ["--certificate", pair["certificate"], "--key", pair["private_key"]]
-        return self._keep(Origin(arguments, self.directory)).ready()
+        return self.keep(Origin(arguments, self.directory)).ready()
 
     def config(self, document: Table) -> Path:
         """A configuration file."""
@@ -286,7 +286,7 @@ class Stage:
 
     def run(self, command: Sequence[str], **options: Any) -> Proxy:
         """A command that is a proxy."""
-        proxy = self._keep(Proxy(command, self.directory, **options))
+        proxy = self.keep(Proxy(command, self.directory, **options))
         self.proxies.append(proxy)
         return proxy
 
@@ -328,7 +328,8 @@ class Stage:
         # Without suppress_ragged_eofs=False a cut would look like an end.
         return self.client_tls().wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
 
-    def _keep(self, process: Kept) -> Kept:
+    def keep(self, process: Kept) -> Kept:
+        """Stop it with the stage."""
         self._ending.callback(process.stop)
         return process
 
