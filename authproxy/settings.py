@@ -126,7 +126,7 @@ class Listen:
     plain_http: Literal["redirect", "serve"] = "redirect"
     proxy_protocol_from: tuple[CIDR, ...] = ()
     http2: bool = True
-    http2_websockets: bool = False
+    http2_websockets: bool = True
     http_explicit: bool = False
     https_explicit: bool = False
     admin_explicit: bool = False

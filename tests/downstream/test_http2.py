@@ -435,9 +435,6 @@ class LeavingTests(_Tests):
 class WebSocketTests(_Tests):
     HANDSHAKE = (b"sec-websocket-version", b"13")
 
-    def settings(self) -> Settings:
-        return evolve(Settings(), listen=evolve(Listen(), http2_websockets=True))
-
     def handshake(self, *fields: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
         """RFC 8441 5.1."""
         return [(b":method", b"CONNECT"), (b":protocol", b"websocket"),
@@ -600,6 +597,9 @@ class WebSocketTests(_Tests):
 
 
 class WebSocketsOffTests(_Tests):
+    def settings(self) -> Settings:
+        return evolve(Settings(), listen=evolve(Listen(), http2_websockets=False))
+
     def test_refused(self) -> None:
         fields = WebSocketTests.handshake(WebSocketTests())
         self.client.h2.send_headers(1, fields)
