@@ -255,6 +255,12 @@ class Stage:
             arguments += ["--certificate", pair["certificate"], "--key", pair["private_key"]]
         return self.keep(Origin(arguments, self.directory)).ready()
 
+    def scripted(self, conversation: Callable[[socket.socket], None]) -> ScriptedOrigin:
+        """An upstream server in this process, for as long as the stage."""
+        origin = ScriptedOrigin(conversation)
+        self._ending.callback(origin.close)
+        return origin
+
     def config(self, document: Table) -> Path:
         """A configuration file."""
         return self.file(f"authproxy-{len(self.proxies)}.toml", toml(document))
@@ -315,18 +321,21 @@ class Stage:
     def curl(self, proxy: Proxy, version: str = "--http1.1") -> Curl:
         return Curl(self.directory, self.ca, (proxy.https, proxy.http), version)
 
-    def client_tls(self) -> ssl.SSLContext:
-        """What a client needs that trusts the authority."""
+    def client_tls(self, *protocols: str) -> ssl.SSLContext:
+        """What a client needs that trusts the authority. `protocols` are what it offers by ALPN."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(protocols or ["http/1.1"])
         return context
 
-    def connect(self, proxy: Proxy, host: str = HOST, **options: Any) -> ssl.SSLSocket:
+    def connect(
+        self, proxy: Proxy, host: str = HOST, protocols: Sequence[str] = (), **options: Any
+    ) -> ssl.SSLSocket:
         """A TLS connection to the proxy's https port."""
         sock = connect(proxy.https, **options)
+        context = self.client_tls(*protocols)
         # Without suppress_ragged_eofs=False a cut would look like an end.
-        return self.client_tls().wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
+        return context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
 
     def keep(self, process: Kept) -> Kept:
         """Stop it with the stage."""
