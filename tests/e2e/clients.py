@@ -6,6 +6,8 @@ window stays shut, what is reset, which frames are sent raw.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -144,6 +146,8 @@ class HTTP2:
 
     def __init__(self, sock: ssl.SSLSocket, window: int = 65535) -> None:
         self.sock = sock
+        # A frame waits for the acknowledgement of the one before otherwise, and that for 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.streams: dict[int, Seen] = {}
         self.shut: set[int] = set()
         self.goaways: list[tuple[int, int]] = []
@@ -288,10 +292,9 @@ class HTTP2:
         """Send what the library has made."""
         data = self.h2.data_to_send()
         if data:
-            try:
+            # If it is over: what came before is still read.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 self.sock.sendall(data)
-            except (ConnectionError, ssl.SSLError):
-                pass  # what came before is still read
 
     def _without_goaway(self, data: bytes) -> bytes:
         """The library would take it for the end of every stream (but see RFC 9113 6.8)."""
