@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -15,9 +14,7 @@ from h2.errors import ErrorCodes
 
 from .clients import HTTP2, Asked
 from .processes import (
-    GLANCE,
     HOST,
-    LOOPBACK,
     PATIENCE,
     EndToEnd,
     Origin,
