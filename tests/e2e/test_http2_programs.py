@@ -220,3 +220,12 @@ class FewRequests(Programs):
                         "%{http_code} %{http_version}\n", *urls)  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout.decode().splitlines(), ["200 2"] * 100)
+
+    def test_httpx(self) -> None:
+        """It takes any GOAWAY for the end of every stream: none may come before the response."""
+
+        async def ask() -> list[int]:
+            async with self.session() as session:
+                return [(await session.get("/-/health/live/")).status_code for _ in range(100)]
+
+        self.assertEqual(asyncio.run(ask()), [200] * 100)
