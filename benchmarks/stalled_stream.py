@@ -2,9 +2,9 @@
 
     python -m benchmarks.stalled_stream [--seconds 60]
 
-An origin (nginx), authproxy, and a client made with the h2 library, which asks for 99 small files at
-once, again and again, and notes how long each took: first with nothing else, then beside a stream
-whose window it never opens. Prints p50, p99 and the longest, of both. The client is slower than the
+An origin, authproxy, and a client made with the h2 library, which asks for 99 small files at once,
+again and again, and notes how long each took: first with nothing else, then beside a stream whose
+window it never opens. Prints p50, p99 and the longest, of both. The client is slower than the
 proxy, so most of each figure is its own; what counts is the difference.
 """
 
@@ -48,7 +48,12 @@ class Client:
         number = self._h2.get_next_available_stream_id()
         self._h2.send_headers(
             number,
-            [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)],
+            [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":authority", "localhost"),
+                (":path", path),
+            ],
             end_stream=True,
         )
         return number
@@ -83,9 +88,9 @@ class Client:
         while time.monotonic() < end:
             begun = {self.ask(path): time.monotonic() for _ in range(OTHERS)}
             while begun:
-                for event in self.receive():
-                    if isinstance(event, StreamEnded) and event.stream_id in begun:
-                        took.append(time.monotonic() - begun.pop(event.stream_id))
+                ended = [e.stream_id for e in self.receive() if isinstance(e, StreamEnded)]
+                now = time.monotonic()
+                took += [now - begun.pop(number) for number in ended if number in begun]
             time.sleep(PAUSE)
         return took
 
