@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 NO_LIMIT = (1 << 31) - 1
 # A client may ask for a table of 4 GiB (RFC 7541 4.2); more than the default helps nobody here.
 ENCODER_TABLE = 4096
-BARRIER = b"GOAWAY??"  # of the PING behind the first GOAWAY: 8 octets
+BARRIER = b"GOAWAY??"  # of the PING before the first GOAWAY: 8 octets
 
 _CONFIG = H2Configuration(
     client_side=False,
@@ -298,8 +298,10 @@ class Connection(protocol.Protocol):
         self._going = True
         self._barrier_deadline = self.gateway.now() + self.gateway.timeouts.linger
         self._watch()
-        self._say_goodbye(NO_LIMIT)
+        # PING first, in the same write: clients made with the h2 library fail on any frame that
+        # comes behind a GOAWAY, also together with the end of a response.
         self.h2.ping(BARRIER)
+        self._say_goodbye(NO_LIMIT)
         self.turns.flush()
 
     def _ping_answered(self, event: PingAckReceived) -> None:

@@ -365,7 +365,7 @@ class LeavingTests(_Tests):
     def test_after_the_last_request(self) -> None:
         self.leave()
         sent = frames_of(self.client.transport.take())
-        self.assertEqual(sent[-2].last_stream_id, (1 << 31) - 1)
+        self.assertEqual(sent[-1].last_stream_id, (1 << 31) - 1)
         self.assertEqual([frame.stream_id for frame in sent], [3, 3, 0, 0])  # behind the answer
         # One more was on its way: it is served.
         self.begin(5)
