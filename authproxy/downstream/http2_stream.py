@@ -79,7 +79,8 @@ class Stream:
         if head.upgrade:
             self._tunnel = Tunnel(self)
         elif not self._request_ended:
-            self._pace = Pace(gateway.limits)
+            pace = self._pace = Pace(gateway.limits)
+            pace.restart(now)
             if not head.expects_continue:  # who waits for a 100 has his time from then on
                 self._await_content()
         exchange.begin()
@@ -114,8 +115,9 @@ class Stream:
             except ProtocolError as e:
                 exchange.refuse(e)
                 return
-            if self.deadline != NEVER:
+            if not self._held_back:  # who did not wait for his 100 is measured from now on
                 self.deadline = now + gateway.timeouts.body_idle
+                gateway.deadlines.add(self)
             if data:
                 exchange.request_content(data)
             if ended:
