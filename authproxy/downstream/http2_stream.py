@@ -127,6 +127,9 @@ class Stream:
 
     def end_request(self, trailers: Fields) -> None:
         """Its content is complete."""
+        if self._tunnel is not None:  # RFC 9113 8.5: only DATA
+            self.reset_tunnel()
+            return
         self._request_ended = True
         self._pace = None
         self.deadline = NEVER
@@ -240,6 +243,8 @@ class Stream:
             self._outgoing.content(early)
         self._connection.opening.proven()
         Relay(self.gateway, exchange, cast("Transport", self._tunnel), upstream, b"")
+        if self._tunnel is not None and self._outgoing.full:
+            self._tunnel.pause_upstream()
 
     # What its outgoing side says.
 
@@ -292,6 +297,11 @@ class Stream:
             self._reset(ErrorCodes.NO_ERROR)
         self.cancel()
         self._connection.turns.flush()
+
+    def reset_tunnel(self) -> None:
+        """The client sent what no tunnel carries."""
+        self._reset(ErrorCodes.PROTOCOL_ERROR)
+        self.cancel()
 
     def reset(self, code: ErrorCodes) -> None:
         """End it at once."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from h2.errors import ErrorCodes
 from hyperframe.frame import Frame, HeadersFrame, PingFrame, RstStreamFrame
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.settings import Settings
+from authproxy.settings import Limits, Listen, Settings
+from authproxy.wire.websocket import accept_value
 
 from ..http2_client import Client, request
-from ..world import OK, World, say
+from ..world import OK, World, fields_of, say
 
 EXPECT = (b"expect", b"100-continue")
 
@@ -69,3 +71,64 @@ class ContentTests(SynchronousTestCase):
         self.world.advance(2)
         self.client.talk()
         self.assertEqual(self.client.status(self.number), 408)
+
+
+class TunnelTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World(
+            evolve(
+                Settings(),
+                listen=evolve(Listen(), http2_websockets=True),
+                limits=evolve(Limits(), buffer=1024),
+            )
+        )
+        self.client = Client(self.world)
+        fields = [
+            (b":method", b"CONNECT"),
+            (b":protocol", b"websocket"),
+            *request(b"/ws", (b"sec-websocket-version", b"13"))[1:],
+        ]
+        self.number = self.client.h2.get_next_available_stream_id()
+        self.client.h2.send_headers(self.number, fields)
+        self.client.talk()
+        [self.origin] = self.world.origins
+        self.key = {name.lower(): value for name, value in fields_of(self.origin.take())}[
+            b"sec-websocket-key"
+        ]
+
+    def switch(self, early: bytes = b"") -> None:
+        say(
+            self.origin,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept_value(self.key) + b"\r\n\r\n" + early,
+        )
+
+    def test_trailers_end_it(self) -> None:
+        """RFC 9113 8.5 knows only DATA there. Half a tunnel would stay for an hour."""
+        self.switch()
+        self.client.talk()
+        self.client.raw(headers(self.client, self.number, [(b"x", b"y")]))
+        self.client.talk()
+        self.assertEqual(self.client.reset(self.number), ErrorCodes.PROTOCOL_ERROR)
+        self.assertEqual(self.origin.ended, "half")
+
+    def test_trailers_before_the_101(self) -> None:
+        self.client.raw(headers(self.client, self.number, [(b"x", b"y")]))
+        self.client.talk()
+        self.assertEqual(self.client.reset(self.number), ErrorCodes.PROTOCOL_ERROR)
+        self.assertEqual((self.origin.ended, self.world.gateway.exchanges), ("abort", 0))
+
+    def test_much_that_comes_with_the_101(self) -> None:
+        """It fills the buffer before there is a relay that could be told."""
+        self.client.h2.update_settings({4: 0})
+        self.client.h2.increment_flow_control_window(1 << 20)
+        self.client.talk()
+        number = self.number
+        self.client.server.h2.streams[number].outbound_flow_control_window = 0
+        self.switch(b"x" * 2000)
+        self.assertTrue(self.origin.paused)
+        self.client.talk()
+        self.client.h2.increment_flow_control_window(4000, number)
+        self.client.talk()
+        self.assertFalse(self.origin.paused)
+        self.assertEqual(self.client.content(number), b"x" * 2000)
