@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 NO_LIMIT = (1 << 31) - 1
 # A client may ask for a table of 4 GiB (RFC 7541 4.2); more than the default helps nobody here.
 ENCODER_TABLE = 4096
+# Octets that wait for a client's kernel. Content waits elsewhere; heads of no more than
+# limits.http2_streams responses can be here as long as the client opens no streams beyond.
+UNREAD = 1 << 22
 BARRIER = b"GOAWAY??"  # of the PING before the first GOAWAY: 8 octets
 
 _CONFIG = H2Configuration(
@@ -152,7 +155,10 @@ class Connection(protocol.Protocol):
             self.turns.held = False
         self._perhaps_over()
         self.turns.flush()
-        if self._gate.in_head:
+        if self.transport.buffered > UNREAD:
+            error = ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "a client that does not read")
+            self._end(self._goaway(self._highest, error.code, b""), error)
+        elif self._gate.in_head:
             if self._head_deadline == NEVER:  # absolute: drips do not move it
                 self._head_deadline = self.gateway.now() + self.gateway.timeouts.head
                 self._watch()
@@ -166,7 +172,8 @@ class Connection(protocol.Protocol):
 
     def _request(self, event: RequestReceived) -> None:
         number, gateway = event.stream_id, self.gateway
-        self._gate.frames.earn(EARNED)
+        if self._last is None:  # what comes later is refused, and earns nothing
+            self._gate.frames.earn(EARNED)
         now = gateway.now()
         if number in self._resets:
             self._idle_deadline = now + gateway.timeouts.keepalive
@@ -231,7 +238,7 @@ class Connection(protocol.Protocol):
 
     def _request_trailers(self, event: TrailersReceived) -> None:
         stream = self.streams.get(event.stream_id)
-        if stream is None:
+        if stream is None or event.stream_id in self._resets:
             return
         try:
             stream.end_request(http2.parse_fields(event.headers, self.gateway.head_limits))
@@ -329,6 +336,8 @@ class Connection(protocol.Protocol):
 
     def _end(self, goaway: bytes, error: ProtocolError | None) -> None:
         """Send what there is, and this; then close, without losing it to a reset."""
+        if self.turns.closed:
+            return  # by an event before this one
         if error is not None:
             self.gateway.refused_request(self._peer.address, error)
         self._leave()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from h2.errors import ErrorCodes
-from h2.exceptions import StreamClosedError
+from h2.exceptions import ProtocolError as H2Error
 
 from .. import trust
 from ..deadlines import NEVER
@@ -202,7 +202,7 @@ class Stream:
         it: that is what is told next."""
         try:
             self._connection.h2.send_headers(self._number, fields, ended)
-        except StreamClosedError:
+        except H2Error:  # one of several, by whether the library has forgotten it
             return False
         self._connection.turns.flush()
         return True
@@ -310,7 +310,7 @@ class Stream:
         self._connection.turns.flush()
 
     def _reset(self, code: ErrorCodes) -> None:
-        with suppress(StreamClosedError):  # by both sides at the same time
+        with suppress(H2Error):  # by both sides at the same time
             self._connection.h2.reset_stream(self._number, code)
 
     def cancel(self) -> None:

@@ -6,10 +6,15 @@ from typing import Any
 
 from attrs import evolve
 from h2.errors import ErrorCodes
-from hyperframe.frame import Frame, HeadersFrame, PingFrame, RstStreamFrame
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.settings import Limits, Listen, Settings
+from authproxy.downstream.http2 import BARRIER, UNREAD
+from authproxy.downstream.http2_gate import FRAMES
+from authproxy.errors import ConnectFailed
+from authproxy.settings import Limits, Listen, PoolSettings, Settings
+from authproxy.upstream.pool import Server
 from authproxy.wire.websocket import accept_value
 
 from ..http2_client import Client, request
@@ -132,3 +137,109 @@ class TunnelTests(SynchronousTestCase):
         self.client.talk()
         self.assertFalse(self.origin.paused)
         self.assertEqual(self.client.content(number), b"x" * 2000)
+
+
+class OrderTests(SynchronousTestCase):
+    def world(self, **pool: Any) -> World:
+        return World(evolve(Settings(), pool=evolve(PoolSettings(), **pool)))
+
+    def failing(self, world: World) -> None:
+        """No dial succeeds from now on, and that is known at once."""
+
+        def dial(server: Server) -> Deferred[Any]:
+            result: Deferred[Any] = Deferred()
+            result.errback(ConnectFailed("no descriptor is left"))
+            return result
+
+        world.pool._dial = dial
+
+    def test_trailers_and_a_reset_in_one_segment(self) -> None:
+        """What is taken back is not begun, and the next request is no victim of it."""
+        world = self.world()
+        client = Client(world)
+        self.failing(world)
+        client.raw(headers(client, 1, request(method=b"POST"), ended=False))
+        client.raw(
+            headers(client, 1, [(b"x-sum", b"1")]),
+            reset(1),
+            headers(client, 3, request()),
+        )
+        self.assertEqual(client.transport.ended, "")
+        self.assertEqual(world.pool.dials, 1)
+        self.assertEqual(world.access.statuses, [499, 503])
+
+    def test_bad_trailers_and_a_reset_in_one_segment(self) -> None:
+        client = Client(self.world())
+        client.raw(headers(client, 1, request(method=b"POST"), ended=False))
+        client.raw(
+            headers(client, 1, [(b"X", b"1")]),
+            reset(1),
+            headers(client, 3, request()),
+        )
+        self.assertEqual(client.transport.ended, "")
+        self.assertEqual(len(client.world.origins), 1)
+
+    def test_a_failed_dial_while_the_connection_ends(self) -> None:
+        """One stream's end lets another have its turn, which fails: every stream ends."""
+        world = self.world(connections=1)
+        client = Client(world)
+        for _ in range(3):
+            client.ask()
+        self.failing(world)
+        client.transport.finish()
+        self.assertEqual(world.gateway.exchanges, 0)
+        self.assertEqual(world.gateway.connections, set())
+        self.assertEqual(world.pool.waiting, 0)
+
+    def test_a_failed_dial_after_an_error(self) -> None:
+        world = self.world(connections=1)
+        client = Client(world)
+        for _ in range(3):
+            client.ask()
+        self.failing(world)
+        client.raw(b"\0\0\0\0\0\0\0\0\0")  # DATA of no stream
+        self.assertEqual((client.transport.ended, world.gateway.exchanges), ("half", 0))
+
+    def test_ends_once(self) -> None:
+        """A fault in the segment that ended it leaves nothing behind."""
+        world = self.world()
+        client = Client(world)
+        client.raw(headers(client, 1, request()))
+        client.server._gate.resets._left = 0
+        client.server.drain()
+        say(world.origins[0], OK)
+        # The barrier's answer is the end; then a stream that makes us reset it.
+        client.raw(ack(BARRIER), headers(client, 3, request()), DataFrame(3, b"x"))
+        client.transport.finish()
+        self.assertEqual(world.gateway.connections, set())
+        self.assertEqual(len(world.deadlines), 2)  # the pool and its idle connection
+
+
+class BoundTests(SynchronousTestCase):
+    def test_requests_after_the_last(self) -> None:
+        """They are refused, and earn nothing."""
+        world = World(Settings())
+        client = Client(world)
+        client.ask()
+        client.server.drain()
+        client.raw(ack(BARRIER))
+        for number in range(3, 4 * FRAMES, 2):
+            if client.transport.ended:
+                break
+            client.raw(headers(client, number, request()))
+        self.assertLess(number // 2, FRAMES + 10)
+        self.assertEqual(len(world.origins), 1)
+
+    def test_answers_without_content_to_who_does_not_read(self) -> None:
+        """Heads are made at once: they alone must not fill the memory."""
+        world = World(Settings())
+        client = Client(world)
+        client.ask()
+        client.server.turns.pauseProducing()
+        client.transport.buffered = UNREAD
+        client.raw(headers(client, 3, request()))
+        self.assertEqual(client.transport.ended, "")
+        client.transport.buffered += 1
+        client.raw(headers(client, 5, request()))
+        self.assertEqual(client.transport.ended, "half")
+        self.assertEqual(world.gateway.exchanges, 0)
