@@ -73,6 +73,7 @@ class Gate:
         "_block_open",
         "_in_payload",
         "_limit",
+        "_opened",
         "_partial",
         "_skipping",
         "_streams",
@@ -94,6 +95,7 @@ class Gate:
         self._in_payload = PREFACE
         self._skipping = False
         self._partial = b""
+        self._opened = 0  # the stream that these octets opened last, to send content
 
     def admit(self, data: bytes) -> bytes:
         """What of these octets the library gets. Raises ConnectionFault."""
@@ -102,6 +104,7 @@ class Gate:
         size = len(data)
         position = self._in_payload
         passed: list[bytes] = []
+        self._opened = 0
         start = position if self._skipping else 0
         while position + FRAME_HEADER <= size:
             kind = data[position + 3]
@@ -135,6 +138,7 @@ class Gate:
         if kind in (_HEADERS, _CONTINUATION):
             if kind == _HEADERS:
                 self.empty()  # a request earns more
+                self._opened = 0 if flags & _END_STREAM else number
             self._block = length + (self._block if kind == _CONTINUATION else 0)
             self._block_open = not flags & _END_HEADERS
             self.in_head = True
@@ -143,11 +147,13 @@ class Gate:
                     ErrorCodes.ENHANCE_YOUR_CALM, "the head is too large", "limits.head_bytes"
                 )
         elif kind == _RST_STREAM:
+            self._opened = 0
             self.reset()
         elif (
             kind != _DATA
             or not (length or flags & _END_STREAM)
-            or number not in self._streams  # the library answers each, where it was reset
+            # The library answers each, where it was reset.
+            or (number != self._opened and number not in self._streams)
         ):
             self.empty()
 

@@ -243,3 +243,19 @@ class BoundTests(SynchronousTestCase):
         client.raw(headers(client, 5, request()))
         self.assertEqual(client.transport.ended, "half")
         self.assertEqual(world.gateway.exchanges, 0)
+
+    def test_small_frames_of_uploads_are_no_flood(self) -> None:
+        """They come with the heads, before there is a stream that they belong to."""
+        client = Client(World(Settings()))
+        for number in range(1, 61, 2):
+            content = [DataFrame(number, b"x" * 1000) for _ in range(60)]
+            content[-1].flags.add("END_STREAM")
+            client.raw(headers(client, number, request(method=b"POST"), ended=False), *content)
+        self.assertEqual((client.transport.ended, len(client.world.origins)), ("", 30))
+
+    def test_small_frames_after_a_reset_are_one(self) -> None:
+        client = Client(World(Settings()))
+        content = [DataFrame(1, b"x")] * 2 * FRAMES
+        head = headers(client, 1, request(method=b"POST"), ended=False)
+        client.raw(head, reset(1), *content)
+        self.assertEqual(client.transport.ended, "half")
