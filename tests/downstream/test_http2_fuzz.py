@@ -8,17 +8,23 @@ from attrs import evolve
 from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.settings import Limits, Listen, Settings
+from authproxy.errors import ConnectFailed
+from authproxy.settings import Limits, Listen, PoolSettings, Settings
+from authproxy.upstream.pool import Server
+from authproxy.wire.websocket import accept_value
 
 from ..http2_client import Client, request
-from ..world import OK, World, say
+from ..transports import FakeTransport
+from ..world import OK, World, fields_of, say
 
 SETTINGS = evolve(
     Settings(),
     listen=evolve(Listen(), http2_websockets=True),
     limits=evolve(Limits(), http2_streams=4, requests_per_connection=5),
+    pool=evolve(PoolSettings(), connections=2),
 )
 
 
@@ -68,7 +74,25 @@ FRAMES = st.one_of(
     st.binary(min_size=1, max_size=20),
 )  # fmt: skip
 # What happens between two segments: upstream speaks, the client's transport is full, time passes.
-MEANWHILE = st.sampled_from(["", "", "ok", "more", "close", "full", "empty", "wait", "drain"])
+# and dials fail at once; what is sent is held for the end of a batch of events.
+MEANWHILE = st.sampled_from(
+    ["", "", "", "ok", "more", "switch", "close", "full", "empty", "wait", "drain", "fail", "hold"]
+)
+
+
+def refuse(server: Server) -> Deferred[Any]:
+    """No descriptor is left."""
+    result: Deferred[Any] = Deferred()
+    result.errback(ConnectFailed("refused"))
+    return result
+
+
+def release(client: Client) -> None:
+    """The batch of events is over."""
+    outbox = client.transport.reactor.outbox
+    held, outbox.transports = outbox.transports or [], None
+    for writer in held:
+        writer.send_unsent()
 
 
 def happen(world: World, client: Client, what: str) -> None:
@@ -80,14 +104,30 @@ def happen(world: World, client: Client, what: str) -> None:
     elif what == "close" and open_ones:
         open_ones[0].ended = "lose"
         open_ones[0].finish()
+    elif what == "switch" and open_ones:
+        switch(open_ones[-1])
+    elif what == "fail":
+        world.pool._dial = refuse
+    elif what == "hold":
+        client.transport.reactor.outbox.transports = []
     elif what == "wait":
         world.advance(7)
     elif what == "drain":
         for connection in list(world.gateway.connections):
             connection.drain()
-    elif what and client.transport.producer is not None:
+    elif what in ("full", "empty") and client.transport.producer is not None:
         producer = client.transport.producer
         producer.pauseProducing() if what == "full" else producer.resumeProducing()
+
+
+def switch(origin: FakeTransport) -> None:
+    """A 101, right if a WebSocket was asked for, and what comes with it."""
+    key = dict(fields_of(origin.value())).get(b"sec-websocket-key", b"")
+    say(
+        origin,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_value(key) + b"\r\n\r\n" + b"early",
+    )
 
 
 class FuzzTests(SynchronousTestCase):
@@ -100,13 +140,15 @@ class FuzzTests(SynchronousTestCase):
             for start in range(0, len(data), size):
                 if client.transport.connected and client.transport.ended != "abort":
                     client.transport.protocol.dataReceived(data[start : start + size])
+            release(client)
             happen(world, client, what)
+        release(client)
         self.assertEqual(self.flushLoggedErrors(), [])
         client.transport.finish()
         for origin in world.origins:
             if origin.connected:
                 origin.finish()
-        world.advance(1)
+        world.advance(11)  # relay_flush
         gateway = world.gateway
         self.assertEqual(gateway.exchanges, 0)
         self.assertEqual((gateway.connections, gateway.relays), (set(), set()))

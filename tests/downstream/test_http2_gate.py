@@ -11,6 +11,8 @@ from hyperframe.frame import (
     HeadersFrame,
     PingFrame,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +48,40 @@ class GateTests(SynchronousTestCase):
             self.assertFalse(gate.in_head)
         gate = self.gate()
         self.assertEqual(b"".join([gate.admit(bytes([octet])) for octet in data]), wanted)
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        st.lists(
+            st.builds(
+                lambda kind, flags, number, payload: (
+                    len(payload).to_bytes(3) + bytes([kind, flags]) + number.to_bytes(4) + payload
+                ),
+                st.sampled_from([0, 1, 1, 3, 6, 7, 9, 9, 8, 200]),
+                st.sampled_from([0, 1, 4, 5]),
+                st.sampled_from([0, 1, 3]),
+                st.sampled_from([b"", b"x", b"12345678", b"y" * 40]),
+            ),
+            max_size=8,
+        ),
+        st.integers(1, 60),
+        st.integers(20, 200),
+    )
+    def test_cuts_change_nothing(self, some: list[bytes], size: int, limit: int) -> None:
+        """Neither what passes nor the verdict, whatever the frames are."""
+        data = BEGINNING + b"".join(some)
+
+        def verdict(pieces: list[bytes]) -> tuple[bytes, object, bool]:
+            gate, passed = self.gate(limit), b""
+            for piece in pieces:
+                try:
+                    passed += gate.admit(piece)
+                except ConnectionFault as e:
+                    return b"", e.code, False
+            return passed, gate.in_head, gate.farewell
+
+        whole = verdict([data])
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        self.assertEqual(verdict(pieces), whole)
 
     def test_passes_what_is_ordinary(self) -> None:
         data = octets(
