@@ -136,7 +136,12 @@ class Stream:
         exchange = self._exchange
         # One whose head said that there is no content has been forwarded whole.
         if exchange is not None and exchange.head.length:
-            exchange.request_end(trailers)
+            if 0 < exchange.head.length != exchange.received:
+                # The library does not look where trailers end it. Upstream would take the rest
+                # from the next request.
+                exchange.refuse(ProtocolError(400, "less content than Content-Length says"))
+            else:
+                exchange.request_end(trailers)
 
     def refuse(self, error: ProtocolError) -> None:
         """What came of the request is none: say so."""

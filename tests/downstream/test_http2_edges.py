@@ -78,6 +78,36 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(self.client.status(self.number), 408)
 
 
+class LengthTests(SynchronousTestCase):
+    """Trailers end a request too; the library compares the length only at the end of DATA."""
+
+    def test_trailers_before_all_of_it_is_here(self) -> None:
+        """Upstream would take the rest from the next request on its connection."""
+        for limit in (1024, 131072):  # it streams; it was collected
+            world = World(evolve(Settings(), limits=evolve(Limits(), body_collect=limit)))
+            client = Client(world)
+            fields = request(b"/", (b"content-length", b"2000"), method=b"POST")
+            client.raw(
+                headers(client, 1, fields, ended=False),
+                DataFrame(1, b"x" * 1500),
+                headers(client, 1, [(b"x-sum", b"1")]),
+            )
+            self.assertEqual(client.world.access.statuses, [400])
+            self.assertEqual([origin.ended for origin in world.origins], ["abort"][: limit == 1024])
+            self.assertEqual(world.pool.open, 0)
+
+    def test_trailers_after_it(self) -> None:
+        world = World(Settings())
+        client = Client(world)
+        fields = request(b"/", (b"content-length", b"5"), method=b"POST")
+        client.raw(
+            headers(client, 1, fields, ended=False),
+            DataFrame(1, b"hello"),
+            headers(client, 1, [(b"x-sum", b"1")]),
+        )
+        self.assertTrue(world.origins[0].take().endswith(b"\r\n\r\nhello"))
+
+
 class TunnelTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World(
