@@ -259,7 +259,12 @@ class Connection(protocol.Protocol):
 
     def _settings(self, event: RemoteSettingsChanged) -> None:
         encoder = self.h2.encoder
-        encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE)
+        if encoder.table_size_changes:
+            # The library would tell all of them, also what is over the client's limit by now, and
+            # nothing where it was told the same size twice. RFC 7541 4.2: the least and the last.
+            size = encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE)
+            encoder.table_size_changes = sorted({min(encoder.table_size_changes), size})
+            encoder.header_table.resized = True
         for stream in self.streams.values():  # the initial window may have grown
             stream.window_opened()
 

@@ -289,3 +289,79 @@ class BoundTests(SynchronousTestCase):
         head = headers(client, 1, request(method=b"POST"), ended=False)
         client.raw(head, reset(1), *content)
         self.assertEqual(client.transport.ended, "half")
+
+
+class WindowTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World(Settings())
+        self.client = Client(self.world)
+
+    def answered(self, octets: int) -> int:
+        """A request, and its answer of so many octets on its way."""
+        number = self.client.ask()
+        say(
+            self.world.origins[-1],
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % octets + b"x" * octets,
+        )
+        self.client.talk()
+        return number
+
+    def test_none_to_begin_with_and_then_some(self) -> None:
+        """RFC 9113 6.9.2: a change of the initial window opens those of all streams."""
+        self.client.h2.update_settings({4: 0})
+        self.client.talk()
+        numbers = [self.answered(500) for _ in range(3)]
+        self.assertEqual([self.client.content(number) for number in numbers], [b""] * 3)
+        self.client.h2.update_settings({4: 100})
+        self.client.talk()
+        self.assertEqual([len(self.client.content(number)) for number in numbers], [100] * 3)
+        self.client.h2.update_settings({4: 0})  # the windows are below nothing now
+        self.client.talk()
+        self.client.h2.update_settings({4: 600})
+        self.client.talk()
+        self.assertEqual([self.client.ended(number) for number in numbers], [True] * 3)
+
+    def test_sizes_of_the_table_are_told_as_the_client_expects(self) -> None:
+        for sizes in ([65536], [0], [(1 << 32) - 1], [100], [65536, 50], [50, 50], [0, 65536]):
+            for size in sizes:
+                self.client.h2.update_settings({1: size})
+                self.client.talk()
+            number = self.answered(5)
+            self.assertEqual(self.client.status(number), 200)
+            self.assertLessEqual(self.client.server.h2.encoder.header_table_size, 4096)
+
+    def test_tcp_that_takes_nothing(self) -> None:
+        self.client.ask()  # not idle
+        transport = self.client.transport
+        for taken, ended in ((30_001, ""), (29_999, "abort")):
+            transport.buffered = 100_000
+            self.client.server.turns.pauseProducing()
+            self.world.advance(59)
+            transport.buffered -= taken
+            self.assertEqual(transport.ended, "")
+            self.world.advance(2)
+            self.assertEqual(transport.ended, ended)
+        self.assertEqual(self.world.gateway.refused["the client did not read its response"], 1)
+
+    def test_tcp_that_takes_everything_in_time(self) -> None:
+        self.client.ask()
+        self.client.transport.buffered = 100_000
+        self.client.server.turns.pauseProducing()
+        self.world.advance(59)
+        self.client.transport.buffered = 0
+        self.client.server.turns.resumeProducing()
+        self.world.advance(5)
+        self.assertEqual(self.client.transport.ended, "")
+
+    def test_nothing_is_made_for_a_full_transport(self) -> None:
+        number = self.client.ask()
+        self.client.server.turns.pauseProducing()
+        [origin] = self.world.origins
+        say(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n" + b"x" * 70_000)
+        self.client.talk()
+        self.assertEqual(self.client.content(number), b"")
+        self.assertTrue(origin.paused)
+        self.client.server.turns.resumeProducing()
+        self.client.talk()
+        self.assertEqual(len(self.client.content(number)), 65535)
+        self.assertFalse(origin.paused)
