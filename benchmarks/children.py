@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -51,12 +52,15 @@ class Child:
             )
         self.pid = self._popen.pid
 
-    def wait_for(self, port: int) -> None:
-        """Until it listens there."""
+    def wait_for(self, port: int, context: ssl.SSLContext | None = None) -> None:
+        """Until it listens there; with a context, until it completes a handshake: a supervisor
+        listens before its workers serve."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self._popen.poll() is None:
             with suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+                    if context is not None:
+                        context.wrap_socket(sock, server_hostname="localhost").close()
                 return
             time.sleep(0.02)
         raise RuntimeError(f"{self.name} does not listen: {self.said()}")

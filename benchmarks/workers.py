@@ -19,6 +19,7 @@ from .children import Child, family
 from .load import programs
 from .load.handshakes import handshakes
 from .proxies import Place, authproxy_command
+from .sockets import client_context
 from .stage import ROOT, Stage
 
 COUNTS = (1, 2)
@@ -39,6 +40,7 @@ def main(rounds: int, seconds: float) -> None:
                 place = Place(stage, machine.free_port(), stage.small.tls, True, log)
                 command = authproxy_command(place, configurations.AUTHPROXY, workers=count)
                 child = stage.start(command, stage.proxy_core, place.port, PYTHONPATH=str(ROOT))
+                child.wait_for(place.port, client_context())
                 for name, load in _loads(place.port, seconds).items():
                     cost, share = _cost(child, load)
                     figures.setdefault(name, {}).setdefault(count, []).append(cost)
