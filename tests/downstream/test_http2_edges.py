@@ -365,3 +365,44 @@ class WindowTests(SynchronousTestCase):
         self.client.talk()
         self.assertEqual(len(self.client.content(number)), 65535)
         self.assertFalse(origin.paused)
+
+
+class CreditTests(SynchronousTestCase):
+    """What streams took of the connection's window comes back, however they end."""
+
+    def credit(self, client: Client) -> int:
+        """Octets of the window that are free, or that the next WINDOW_UPDATE gives back."""
+        manager = client.server.h2._inbound_flow_control_window_manager
+        return manager.current_window_size + manager._bytes_processed
+
+    def test_reset_while_upstream_takes_nothing(self) -> None:
+        world = World(evolve(Settings(), limits=evolve(Limits(), body_collect=1024)))
+        client = Client(world)
+        whole = self.credit(client)
+        for number in range(1, 81, 2):
+            head = headers(client, number, request(method=b"POST"), ended=False)
+            client.raw(head, DataFrame(number, b"x" * 2000))
+            world.origins[-1].protocol.pauseProducing()
+            client.raw(DataFrame(number, b"x" * 16000), DataFrame(number, b"x" * 16000))
+            self.assertEqual(self.credit(client), whole - 32000)
+            client.raw(reset(number))
+            self.assertEqual(self.credit(client), whole)
+
+    def test_taken_back_at_once(self) -> None:
+        client = Client(World(Settings()))
+        whole = self.credit(client)
+        for number in range(1, 161, 2):
+            head = headers(client, number, request(method=b"POST"), ended=False)
+            client.raw(head, DataFrame(number, b"x" * 16000), reset(number))
+        self.assertEqual((self.credit(client), client.transport.ended), (whole, ""))
+
+
+class HeadTests(SynchronousTestCase):
+    def test_limit_of_what_unpacks(self) -> None:
+        """limits.head_bytes, not the library's own."""
+        client = Client(World(evolve(Settings(), limits=evolve(Limits(), head_bytes=8192))))
+        block = client.block(request(b"/", (b"x", b"y" * 3000)))
+        frame = HeadersFrame(1, block + b"\xbe" * 3)
+        frame.flags |= {"END_HEADERS", "END_STREAM"}
+        client.raw(frame)
+        self.assertEqual((client.transport.ended, client.world.origins), ("half", []))
