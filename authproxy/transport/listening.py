@@ -39,6 +39,9 @@ class _Accepting(_Base):
     factory: Any  # Listener
     if TYPE_CHECKING:
         reactor: Any
+
+        def _host_of(self, address: Any) -> str | None: ...
+
     _silent_until = 0.0
 
     def doRead(self) -> None:
@@ -63,9 +66,7 @@ class _Accepting(_Base):
     def _accepted(self, skt: socket.socket, address: Any) -> None:
         transport = None
         try:
-            if self.addressFamily != socket.AF_UNIX:
-                skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            protocol = self.factory.buildProtocol(self._buildAddr(address))
+            protocol = self.factory.opening(self._host_of(address))
             self.sessionno += 1
             transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
             protocol.makeConnection(transport)
@@ -107,14 +108,18 @@ class TCPPort(_Accepting, tcp.Port):
 
     transport = TCPServer
 
+    def _host_of(self, address: Any) -> str | None:
+        host: str = address[0]
+        return host
+
 
 class UNIXPort(_Accepting, unix.Port):
     """A unix listening socket."""
 
     transport = UNIXServer
 
-    def _buildAddr(self, name: Any) -> Any:
-        return super()._buildAddr(name or None)
+    def _host_of(self, address: Any) -> str | None:
+        return None
 
     def outlived(self) -> None:
         """The socket is somebody else's: its file keeps its mode and stays, and it is not shut down
@@ -155,6 +160,8 @@ def listen_on(
             if not ours:
                 opened.outlived()
         else:
+            # What is accepted inherits it.
+            skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             opened = TCPPort._fromListeningDescriptor(reactor, skt.fileno(), skt.family, listener)
     opened.startListening()
     port: IListeningPort = opened

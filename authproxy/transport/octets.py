@@ -24,6 +24,9 @@ fast = (
     _ffi is not None
     and hasattr(_lib, "SSL_read")
     and hasattr(_lib, "SSL_write")
+    and hasattr(_lib, "SSL_do_handshake")
+    and hasattr(_lib, "SSL_get_error")
+    and hasattr(_lib, "SSL_get0_alpn_selected")
     and hasattr(SSL.Connection, "_raise_ssl_error")
 )
 
@@ -34,6 +37,18 @@ def _public_receive(connection: SSL.Connection, _handle: Any, /) -> bytes:
 
 def _public_send(connection: SSL.Connection, _handle: Any, data: Any, /) -> int:
     return connection.send(data)
+
+
+def _public_handshake(connection: SSL.Connection, _handle: Any, /) -> bool:
+    try:
+        connection.do_handshake()
+    except SSL.WantReadError:
+        return False
+    return True
+
+
+def _public_negotiated(connection: SSL.Connection, _handle: Any, /) -> bytes:
+    return connection.get_alpn_proto_negotiated()
 
 
 def handle_of(connection: Any) -> Any:
@@ -59,6 +74,23 @@ if fast:
     _buffer = _ffi.new("char[]", READ_SIZE)
     _octets = _ffi.buffer(_buffer, READ_SIZE)
     _pointer_to = _ffi.from_buffer
+    _name, _name_length = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
+
+    def handshake(connection: SSL.Connection, handle: Any, /) -> bool:
+        """Go on with the handshake. Returns whether it is over; False: the peer's turn. Else raises
+        as SSL.Connection.do_handshake does."""
+        done = _lib.SSL_do_handshake(handle)
+        if done == 1:
+            return True
+        if _lib.SSL_get_error(handle, done) != _lib.SSL_ERROR_WANT_READ:
+            connection._raise_ssl_error(handle, done)
+        return False
+
+    def negotiated(_connection: SSL.Connection, handle: Any, /) -> bytes:
+        """The protocol that both agreed to by ALPN (RFC 7301), or b""."""
+        _lib.SSL_get0_alpn_selected(handle, _name, _name_length)
+        length = _name_length[0]
+        return _ffi.buffer(_name[0], length)[:] if length else b""
 
     def receive(connection: SSL.Connection, handle: Any, /) -> bytes:
         """What one record holds. Raises as SSL.Connection.recv does."""
@@ -85,3 +117,4 @@ if fast:
 
 else:
     receive, send = _public_receive, _public_send
+    handshake, negotiated = _public_handshake, _public_negotiated

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from OpenSSL import SSL
 from twisted.internet import protocol
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
@@ -69,9 +69,10 @@ class Listener:
         """How the port is named in Twisted's log."""
         return "https listener" if self.tls else "http listener"
 
-    def buildProtocol(self, address: IAddress) -> Opening:
-        """The protocol that a fresh connection begins with."""
-        return Opening(self, getattr(address, "host", None))
+    def opening(self, host: str | None) -> Opening:
+        """The protocol that a fresh connection begins with. `host` is the peer's textual address,
+        None on a unix socket."""
+        return Opening(self, host)
 
 
 class Opening(protocol.Protocol):

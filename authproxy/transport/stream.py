@@ -30,6 +30,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.python.failure import Failure
 
 from . import octets
+from .accepted import Accepted
 from .interfaces import HandshakeOwner
 from .octets import READ_SIZE, RECORD
 
@@ -45,6 +46,11 @@ PEEK_SIZE = 536  # a PROXY v2 header with every field that we accept
 
 # Seconds idle, seconds between probes, probes: a peer that vanished is noticed in two minutes.
 KEEPALIVE = (60, 15, 4)
+_NONE = bytes(4)  # no octets, as an int of C
+
+
+def _over(*_: Any) -> Any:
+    """What a stream does that is over: nothing."""
 
 
 class Stream(_Base):
@@ -143,9 +149,10 @@ class Stream(_Base):
 
         The kernel asks for more only when a third of its buffer, which may have 4 MiB, is free.
         """
-        held = bytes(4)
-        with suppress(OSError):
-            held = fcntl.ioctl(self.socket, termios.TIOCOUTQ, held)
+        try:
+            held = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, _NONE)
+        except OSError:
+            held = _NONE
         return self.buffered + int.from_bytes(held, sys.byteorder)
 
     # Reading.
@@ -217,10 +224,7 @@ class Stream(_Base):
         assert self._owner is not None
         owner = self._owner
         try:
-            self.tls.do_handshake()
-        except SSL.WantReadError:
-            self.stopWriting()  # never both: writable is always true, and would spin
-            return None
+            complete = octets.handshake(self.tls, self._handle)
         except SSL.WantWriteError:
             self.startWriting()
             return None
@@ -228,16 +232,20 @@ class Stream(_Base):
             self._owner = None
             owner.handshake_failed(e)
             return main.CONNECTION_LOST
+        self.stopWriting()  # never both: writable is always true, and would spin
+        if not complete:
+            return None
         self._owner = None
         del self.doWrite
-        self.stopWriting()
         self.doRead = self._read_tls  # type: ignore[method-assign]
         self.writeSomeData = self._send_tls  # type: ignore[method-assign]
-        self.negotiatedProtocol = self.tls.get_alpn_proto_negotiated() or None
+        self.negotiatedProtocol = octets.negotiated(self.tls, self._handle) or None
         owner.handshake_completed()
         if self._tempDataLen and self.connected:
             self.startWriting()
-        return None
+        if self._tlsClientDefault or self.disconnecting or not self.connected:
+            return None
+        return self.doRead()  # a client's request comes with the end of its handshake
 
     def _read_tls(self) -> Any:
         tls = self.tls
@@ -338,8 +346,7 @@ class Stream(_Base):
 
     def connectionLost(self, reason: Failure) -> None:
         """As Twisted's; the state's bound methods go, so that no reference cycle stays."""
-        for state in ("doRead", "doWrite", "writeSomeData"):
-            self.__dict__.pop(state, None)
+        self.doRead = self.doWrite = self.writeSomeData = _over  # type: ignore[method-assign,assignment]
         self._owner = None
         self._unsent = b""
         closed, self.closed = self.closed, None
@@ -359,7 +366,7 @@ class Stream(_Base):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
 
 
-class TCPServer(Stream, tcp.Server):
+class TCPServer(Stream, Accepted):
     """A TCP connection that was accepted."""
 
 

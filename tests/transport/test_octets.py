@@ -20,24 +20,33 @@ class _Tests:
 
     receive = staticmethod(octets.receive)
     send = staticmethod(octets.send)
+    handshake = staticmethod(octets.handshake)
+    negotiated = staticmethod(octets.negotiated)
 
     def setUp(self) -> None:
         """Connect them."""
         self.ends, self.sockets = self.pair()
 
-    def pair(self) -> tuple[list[SSL.Connection], tuple[socket.socket, socket.socket]]:
+    def pair(
+        self, *, shaken: bool = True, alpn: bool = False
+    ) -> tuple[list[SSL.Connection], tuple[socket.socket, socket.socket]]:
         sockets = socket.socketpair()
         pair = issue("localhost")
         server, client = SSL.Context(SSL.TLS_METHOD), SSL.Context(SSL.TLS_METHOD)
         server.use_certificate(pair.certificate)
         server.use_privatekey(pair.key)
-        ends = []
+        if alpn:
+            server.set_alpn_select_callback(lambda _connection, offered: offered[-1])
+            client.set_alpn_protos([b"a", b"b"])
+        ends: list[SSL.Connection] = []
         for context, sock in zip((client, server), sockets, strict=True):
             sock.setblocking(False)
             self.addCleanup(sock.close)
             ends.append(SSL.Connection(context, sock))
         ends[0].set_connect_state()
         ends[1].set_accept_state()
+        if not shaken:
+            return ends, sockets
         for _ in range(6):
             for end in ends:
                 with contextlib.suppress(SSL.WantReadError):
@@ -50,6 +59,27 @@ class _Tests:
 
     def give(self, end: SSL.Connection, data: object) -> int:
         return self.send(end, octets.handle_of(end), data)
+
+    def shake(self, ends: list[SSL.Connection]) -> list[bool]:
+        return [self.handshake(end, octets.handle_of(end)) for end in ends]
+
+    def test_handshake(self) -> None:
+        ends, _ = self.pair(shaken=False)
+        self.assertEqual(self.shake(ends), [False, False])  # hello, and the server's flight
+        self.assertEqual(self.shake(ends), [True, True])
+        self.assertEqual([self.negotiated(end, octets.handle_of(end)) for end in ends], [b""] * 2)
+
+    def test_what_both_agree_to(self) -> None:
+        ends, _ = self.pair(shaken=False, alpn=True)
+        self.shake(ends)
+        self.shake(ends)
+        self.assertEqual([self.negotiated(end, octets.handle_of(end)) for end in ends], [b"b"] * 2)
+
+    def test_a_handshake_that_fails(self) -> None:
+        ends, sockets = self.pair(shaken=False)
+        sockets[0].send(b"GET / HTTP/1.1\r\n\r\n")
+        failed = self.assertRaises(SSL.Error, self.shake, ends[1:])
+        self.assertIn("http request", str(failed))
 
     def test_there_and_back(self) -> None:
         for data in (b"x", b"\0" * 5, os.urandom(RECORD)):
@@ -130,3 +160,5 @@ class PublicTests(_Tests, SynchronousTestCase):
 
     receive = staticmethod(octets._public_receive)
     send = staticmethod(octets._public_send)
+    handshake = staticmethod(octets._public_handshake)
+    negotiated = staticmethod(octets._public_negotiated)

@@ -76,7 +76,7 @@ class _Tests(SynchronousTestCase):
         here, there = socket.socketpair()
         self.addCleanup(there.close)
         there.setblocking(False)
-        opening = listener.buildProtocol(address)
+        opening = listener.opening(getattr(address, "host", None))
         self.transport = TCPServer(here, opening, ("", 0), None, 1, self.reactor)
         opening.makeConnection(self.transport)
         return there

@@ -303,6 +303,18 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.pair.here.received, b"first")
         self.assertEqual(self.pair.there.received, b"also first")
 
+    def test_a_request_comes_with_the_end_of_the_handshake(self) -> None:
+        """It is read at once: no second event is needed."""
+        server, client = self.pair.server, self.pair.client
+        self.pair.start_tls()
+        client.write(b"request")
+        self.pair.until(lambda: self.pair.there.handshake)
+        client.doWrite()
+        self.assertIsNone(self.pair.here.handshake)
+        server.doRead()
+        self.assertTrue(self.pair.here.handshake)
+        self.assertEqual(self.pair.here.received, b"request")
+
     def test_waiting_for_the_peer_does_not_spin(self) -> None:
         """A handshake that waits asks for reading only: writable is always true."""
         context = SSL.Context(SSL.TLS_METHOD)
