@@ -1,5 +1,5 @@
 """What else WebSockets inside HTTP/2 (RFC 8441) have to do in real browsers: negotiation, many of
-them, silence, both ends' closes, refusals, and a drain of the proxy. And its own page for no upstream.
+them, silence, both ends' closes, refusals, a drain of the proxy. And forms, and no upstream.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ MANY = 20
 SILENCE = 2500  # milliseconds; more than twice timeouts.keepalive of that test
 BLANK = "/slow?seconds=0"  # of the stand-in: a text, without a WebSocket of its own
 INSIDE = {"http2_websockets": True}
+# Firefox does not end its side of a stream after a close: the access line waits for this.
+SOON = {"linger": 0.2}
 
 # A WebSocket whose messages (not the stand-in's ticks) and whose end can be awaited.
 SCRIPT = """
@@ -74,7 +76,7 @@ class _Browsing(EndToEnd):
         cls.browser = cls.kind(home)
         stage.keep(cls.browser)
         cls.origin = stage.origin(HOST)
-        cls.proxy = stage.proxy(stage.configuration(cls.origin.port, listen=INSIDE))
+        cls.proxy = stage.proxy(stage.configuration(cls.origin.port, listen=INSIDE, timeouts=SOON))
 
     def _answer(self, script: str) -> Any:
         """What the body of an async function returns, in the page that is open."""
@@ -85,7 +87,7 @@ class _Browsing(EndToEnd):
 
     def _talk(self, proxy: Proxy, script: str, lines: dict[int, int]) -> Any:
         """The same in a page of that proxy, where it has WebSockets in HTTP/2: so many access lines
-        of each status, and no connection but one."""
+        of each status, and none of HTTP/1.1."""
         before = len(proxy.stdout)
         self.browser.open(proxy.url + BLANK)
         answer = self._answer(script)
@@ -116,7 +118,7 @@ class _Browsing(EndToEnd):
             self.assertIn(text, handshake)
 
     def test_many(self) -> None:
-        """All of them on one connection."""
+        """All of them inside HTTP/2. Chromium takes its time to open so many, over HTTP/1.1 too."""
         echoes, ends = self._talk(
             self.proxy,
             f"""
@@ -133,19 +135,19 @@ class _Browsing(EndToEnd):
         )
         self.assertEqual(echoes, [65536 + len(str(number)) for number in range(MANY)])
         self.assertEqual({(end["clean"], end["code"]) for end in ends}, {(True, 1000)})
-        self.assertEqual(_connections(self.proxy.https), 1)
+        self.assertLessEqual(_connections(self.proxy.https), 2)  # Chromium may have a spare one
 
-    def _scripted(self, **sections: Any) -> Proxy:
+    def _scripted(self, **timeouts: float) -> Proxy:
         """A proxy in front of `_upstream`."""
         stage = self.own_stage()
         origin = stage.scripted(_upstream)
-        return stage.proxy(stage.configuration(origin.url, listen=INSIDE, **sections))
+        return stage.proxy(stage.configuration(origin.url, listen=INSIDE, timeouts=SOON | timeouts))
 
     def test_close_of_the_server(self) -> None:
-        end = self._talk(
-            self._scripted(), 'return (await connect("/ws/close")).closed;', {101: 1}
+        end = self._talk(self._scripted(), 'return (await connect("/ws/close")).closed;', {101: 1})
+        self.assertEqual(
+            end, {"opened": True, "clean": True, "code": 4001, "reason": "as you wish"}
         )
-        self.assertEqual(end, {"opened": True, "clean": True, "code": 4001, "reason": "as you wish"})
 
     def test_refused(self) -> None:
         """Failed handshakes, and the connection goes on."""
@@ -164,7 +166,7 @@ class _Browsing(EndToEnd):
     def test_silent_beside_requests(self) -> None:
         """Nothing of a WebSocket for longer than a connection may be without requests."""
         texts = self._talk(
-            self._scripted(timeouts={"keepalive": 1}),
+            self._scripted(keepalive=1),
             f"""
             const socket = await connect("/ws/echo"), texts = [];
             texts.push(await (await fetch("/a")).text());
@@ -222,6 +224,9 @@ class _Browsing(EndToEnd):
             " && document.body.innerText"
         )
         self.assertRegex(text, r"(?i)content-length\s+22")
+        before = self.proxy.stdout.count('" 101 ')
+        self.browser.open(self.proxy.url + BLANK)  # ends that page's WebSocket
+        until(lambda: self.proxy.stdout.count('" 101 ') > before, "its access line")
 
     def test_upstream_is_down(self) -> None:
         with socket.socket() as taken:
