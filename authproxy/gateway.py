@@ -21,7 +21,7 @@ from .sites import SiteTable, hsts_applies
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
-from .wire.heads import HeadLimits, RequestHead
+from .wire.heads import HeadLimits, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -187,9 +187,14 @@ class Gateway:
             applies = self._hsts_applies[host] = hsts_applies(host)
         return value if applies else b""
 
-    def hsts_of_refused(self, client: Client) -> bytes:
-        """The same where there is no request that would name a host."""
-        return self._hsts_elsewhere if client.scheme == b"https" else b""
+    def refusal(self, client: Client, error: ProtocolError) -> tuple[ResponseHead, bytes]:
+        """The answer to what is no request, and so names no host; it has its access line."""
+        request_id = pages.new_request_id()
+        head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
+        if client.scheme == b"https" and self._hsts_elsewhere:
+            head.fields.append((b"strict-transport-security", self._hsts_elsewhere))
+        self.refused_head(client, error, request_id, len(content))
+        return head, content
 
     # Answers made here, and what is told of an exchange.
 

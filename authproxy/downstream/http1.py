@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from twisted.internet import protocol
 from twisted.python.failure import Failure
 
-from .. import pages, trust
+from .. import trust
 from ..deadlines import NEVER
 from ..exchange import Exchange
 from ..relay import Relay
@@ -186,13 +186,7 @@ class Connection(protocol.Protocol):
 
     def _refuse(self, error: ProtocolError) -> None:
         """What came is no request: say so and close."""
-        gateway = self._gateway
-        request_id = pages.new_request_id()
-        head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
-        hsts = gateway.hsts_of_refused(self._peer)
-        if hsts:
-            head.fields.append((b"strict-transport-security", hsts))
-        gateway.refused_head(self._peer, error, request_id, len(content))
+        head, content = self._gateway.refusal(self._peer, error)
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
         self.send_whole(head, content)

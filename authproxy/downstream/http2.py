@@ -31,7 +31,7 @@ from hyperframe.frame import GoAwayFrame
 from twisted.internet import protocol
 from twisted.python.failure import Failure
 
-from .. import pages, trust
+from .. import trust
 from ..deadlines import NEVER
 from ..wire import http2
 from ..wire.errors import ProtocolError
@@ -217,14 +217,7 @@ class Connection(protocol.Protocol):
 
     def refusal(self, error: ProtocolError) -> tuple[ResponseHead, bytes]:
         """The answer to what is no request."""
-        gateway = self.gateway
-        request_id = pages.new_request_id()
-        head, content = pages.answer(error.status, None, request_id=request_id, detail=error.reason)
-        hsts = gateway.hsts_of_refused(self._peer)
-        if hsts:
-            head.fields.append((b"strict-transport-security", hsts))
-        gateway.refused_head(self._peer, error, request_id, len(content))
-        return head, content
+        return self.gateway.refusal(self._peer, error)
 
     def _data(self, event: DataReceived) -> None:
         stream = self.streams.get(event.stream_id)
