@@ -1,8 +1,8 @@
 """Owns one stream of an HTTP/2 connection (RFC 9113 5): one request and its response.
 
-It is what an exchange sees of the client: what http1.Connection is for HTTP/1.1. What the response
-has and the client's windows do not take yet waits here, bounded; the connection sends it in turn
-with the other streams'. What came of the request is not acknowledged before upstream takes it.
+It is what an exchange sees of the client: what http1.Connection is for HTTP/1.1. What the client's
+windows do not take yet of a response waits in http2_outgoing.py. What came of a request is not
+acknowledged before upstream takes it.
 """
 
 from __future__ import annotations
