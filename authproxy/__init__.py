@@ -13,6 +13,7 @@ The layers, from the bytes up; a module imports only from those above it in this
                         service manager
     certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity
                         TLS contexts of both sides, and the files that they are made of
+    loading             from a command line to all that is configured
     transport/          sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
                         the accept loop, dialling
     upstream/           connections to authentik, and the pool that keeps them
@@ -22,9 +23,11 @@ The layers, from the bytes up; a module imports only from those above it in this
     downstream/         connections from clients
     announcement, metrics, admin
                         what operators see of it
-    service, workers, daemon
+    listeners, service, assembly, workers
                         listeners, pools and timers as Twisted services, from start to drain, in
                         one process or in several
+    reloads, control, daemon
+                        what reaches a running proxy: new settings, new certificates, signals
     tap                 the wiring: from a command line to a service
     worker              a worker process, from its start to its end
     standin/            a stand-in for authentik, for the demo and the tests

@@ -56,15 +56,33 @@ class AccessLog:
         clock: Callable[[], float] = time.time,
         lines: Lines | None = None,
     ) -> None:
-        self._path = path
-        self._file = LineFile(path, clock) if lines is None else lines
-        self._as_text = self._json if form == "json" else self._combined
-        self._time_format = "%Y-%m-%dT%H:%M:%S%z" if form == "json" else "%d/%b/%Y:%H:%M:%S %z"
+        self._given = lines is not None
         self._clock = clock
         self._entries: list[Entry] = []
+        self._escaped: dict[bytes, str] = {}
+        self._path = path
+        self._file = LineFile(path, clock) if lines is None else lines
+        self._choose(form)
+
+    def adopt(self, path: str, form: str) -> None:
+        """Go on with another file or form. Raises OSError where the file cannot be opened; then
+        nothing has changed."""
+        file = None
+        if path != self._path and not self._given:
+            file = LineFile(path, self._clock)
+        self.flush()
+        if file is not None:
+            self._file.close()
+            file.lost = self._file.lost
+            self._file = file
+        self._path = path
+        self._choose(form)
+
+    def _choose(self, form: str) -> None:
+        self._as_text = self._json if form == "json" else self._combined
+        self._time_format = "%Y-%m-%dT%H:%M:%S%z" if form == "json" else "%d/%b/%Y:%H:%M:%S %z"
         self._second = -1
         self._second_as_text = ""
-        self._escaped: dict[bytes, str] = {}
 
     def line(
         self,

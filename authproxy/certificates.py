@@ -336,9 +336,3 @@ class ServerNames:
         connection.set_app_data(table)
         connection.set_accept_state()
         return connection
-
-    def replace(
-        self, entries: Sequence[tuple[tuple[str, ...], SSL.Context]], unknown: str = "first"
-    ) -> None:
-        """Let later connections begin with these; those that are open go on as they are."""
-        self._table = _Table(entries, unknown)

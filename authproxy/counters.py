@@ -7,7 +7,7 @@ number. How it is shown to whom is metrics.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .accesslog import AccessLog
     from .gateway import Gateway
     from .transport.opening import Listener
-    from .upstream.pool import Pool
 
 Snapshot = dict[str, dict[str, float]]
 
@@ -56,11 +55,11 @@ _LASTING = frozenset(counted.name for counted in COUNTED if counted.lasting)
 
 def snapshot(
     gateway: Gateway,
-    pools: Sequence[Pool],
     listeners: Iterable[Listener],
     access: AccessLog,
 ) -> Snapshot:
     """What was counted in this process until now."""
+    pools = [site.pool for site in gateway.sites]
     servers = [server for pool in pools for server in pool.servers]
     return {
         "requests": {"": gateway.requests},

@@ -9,23 +9,24 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, Logger, textFileLogObserver
+from twisted.logger import ILogObserver, textFileLogObserver
 
-from .service import FrontDoor
+from .reloads import Reloads
 from .transport.binding import ListenError
-
-log = Logger()
 
 
 class Daemon(Service):
-    """The front door as twistd runs it.
+    """The front door (or the supervisor of several) as twistd runs it.
 
     `foreground` says that there is a terminal or a journal: operations go to stderr then, unless
     the command line asked for another log, because stdout is the access log's.
     """
 
-    def __init__(self, door: FrontDoor, reactor: Any, *, foreground: bool, own_log: bool) -> None:
+    def __init__(
+        self, door: Any, reloads: Reloads, reactor: Any, *, foreground: bool, own_log: bool
+    ) -> None:
         self._door = door
+        self._reloads = reloads
         self._reactor = reactor
         self._foreground = foreground
         self._own_log = own_log
@@ -48,6 +49,8 @@ class Daemon(Service):
     def startService(self) -> None:
         """Serve."""
         super().startService()
+        # At once: what it does by default is to end the process, and READY is said in here.
+        signal.signal(signal.SIGHUP, self._hang_up)
         self._door.startService()
         # The reactor installs its own when it begins to run: ours come after.
         self._reactor.callWhenRunning(self._install_signals)
@@ -60,7 +63,6 @@ class Daemon(Service):
     def _install_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        signal.signal(signal.SIGHUP, self._hang_up)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.running:
@@ -69,6 +71,4 @@ class Daemon(Service):
             self._reactor.callFromThread(self._door.abort)
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(
-            log.warn, "SIGHUP is ignored: settings are read at the start. Restart to apply them."
-        )
+        self._reactor.callFromThread(self._reloads.reload)

@@ -62,7 +62,8 @@ class Site:
 class Gateway:
     """What the connections of all listeners serve.
 
-    `https_port` is the port in redirects (0: left out). `connections` and `relays` are the open
+    `sites` are those that requests are routed to, `https_port` is the port in redirects (0: left
+    out). `connections` and `relays` are the open
     ones, for draining.
     """
 
@@ -73,13 +74,6 @@ class Gateway:
         deadlines: Deadlines,
         access: AccessLog,
     ) -> None:
-        limits = settings.limits
-        self.settings = settings
-        self.limits = limits
-        self.timeouts = settings.timeouts
-        self.retries = settings.pool.retries
-        self.head_limits = HeadLimits(limits.head_bytes, limits.line_bytes, limits.fields)
-        self.networks = TrustedNetworks(settings.trust.proxies)
         self.deadlines = deadlines
         self.now = deadlines.now
         self.draining = False
@@ -92,14 +86,31 @@ class Gateway:
         self.dropped_fields = 0
         self.refused: Counter[str] = Counter()
         self._access = access
-        self._sites = SiteTable(sites)
+        self._hsts_applies: dict[bytes, bool] = {}
+        self.adopt(settings, sites)
+        self.say = Sayings(self.now).say
+
+    def adopt(self, settings: Settings, sites: list[Site]) -> None:
+        """Go on with these: for every request that begins from now on.
+
+        Those that run keep the site that they were routed to.
+        """
+        limits = settings.limits
+        self.settings = settings
+        self.limits = limits
+        self.timeouts = settings.timeouts
+        self.retries = settings.pool.retries
+        self.head_limits = HeadLimits(limits.head_bytes, limits.line_bytes, limits.fields)
+        self.networks = TrustedNetworks(settings.trust.proxies)
+        self.sites = sites
+        self._table = SiteTable(sites)
         self._redirects = settings.listen.plain_http == "redirect"
         # Where no site is known (a 421, what is no request): only if every site has it. A browser
         # that got this far without a warning asked for a name of our certificates.
         values = [site.hsts or b"" for site in sites]
         self._hsts_elsewhere = values[0] if values and all(values) else b""
-        self._hsts_applies: dict[bytes, bool] = {}
-        self.say = Sayings(self.now).say
+        for connection in self.connections:
+            connection.settings_changed()
 
     # Routing.
 
@@ -110,7 +121,7 @@ class Gateway:
         plain = client.scheme == b"http"
         if plain and self.settings.listen.acme_webroot and self._challenge(exchange):
             return None
-        site = self._sites.find(client.host)
+        site = self._table.find(client.host)
         if site is None:
             self.count_refused("unknown host")
             self.answer_page(exchange, 421, 0, "no site here has this host")

@@ -27,12 +27,13 @@ from .announcement import Announcement
 from .counters import Snapshot, snapshot
 from .deadlines import Deadlines
 from .gateway import Gateway
+from .identity import Identity
+from .listeners import Listeners
+from .loading import Loaded
 from .notify import Notifier, status
 from .settings import ListenAddress, Settings
-from .transport.binding import ListenError, or_unprivileged, wanted
 from .transport.dispatch import Dispatcher
 from .transport.opening import Listener
-from .upstream.pool import Pool
 
 FLUSH = 1.0  # seconds that an access line waits at most
 DRAIN_TICK = 0.05  # seconds between two looks at what is left
@@ -45,24 +46,27 @@ log = Logger()
 
 @dataclass(frozen=True)
 class Parts:
-    """What a FrontDoor runs. `http` and `https` are None where nothing listens for them."""
+    """What a FrontDoor runs. `http` and `https` are there whether anything listens for them or not.
 
-    settings: Settings
+    `adopt` lets all of it go on with other settings; it raises CertificateError or OSError, and
+    then nothing has changed.
+    """
+
     gateway: Gateway
-    pools: tuple[Pool, ...]
     deadlines: Deadlines
     access: AccessLog
     dispatcher: Dispatcher | None
-    http: Listener | None
-    https: Listener | None
+    http: Listener
+    https: Listener
     listen: Callable[[ListenAddress, Listener], Any]
+    adopt: Callable[[Settings, Identity], None]
 
 
 class FrontDoor(MultiService):
     """The proxy.
 
-    Once it serves it makes its `announcement`, if it has one (a worker has none). `ports` are the
-    listening ports: (address with the port that was bound, port).
+    Once it serves it makes its `announcement`, if it has one (a worker has none). `listeners` are
+    the ports that listen.
     """
 
     def __init__(
@@ -75,7 +79,12 @@ class FrontDoor(MultiService):
         super().__init__()
         self.setName("authproxy")
         self.parts = parts
-        self.ports: list[tuple[ListenAddress, Any]] = []
+        self.listeners: Listeners[Any] = Listeners(
+            lambda scheme, address: parts.listen(address, self._listener(scheme)),
+            lambda port: int(port.getHost().port),
+            lambda port: port.stopListening(),
+            self._move,
+        )
         self._reactor = reactor
         self._notifier = notifier
         self._announcement = announcement
@@ -93,32 +102,29 @@ class FrontDoor(MultiService):
         parts = self.parts
         if parts.dispatcher is not None:
             parts.dispatcher.attach(self._reactor)  # type: ignore[arg-type]
-        try:
-            for scheme, address, fixed in wanted(parts.settings.listen):
-                listener = parts.https if scheme == "https" else parts.http
-                if listener is not None:
-                    self._listen(address, listener, fixed)
-        except ListenError:
-            for _, port in self.ports:
-                port.stopListening()
-            raise
-        parts.gateway.https_port = self._public_port()
+        self.listeners.open_new(parts.gateway.settings.listen)
+        self._commit()
 
-    def _listen(self, address: ListenAddress, listener: Listener, fixed: bool) -> None:
-        address, port = or_unprivileged(
-            lambda address: self.parts.listen(address, listener), address, fixed
-        )
-        if address.kind == "tcp" and not address.port:  # any free one: say which
-            address = ListenAddress("tcp", address.host, port.getHost().port)
-        self.ports.append((address, port))
+    def _commit(self) -> None:
+        self.listeners.commit()
+        self.parts.gateway.https_port = self._public_port()
+
+    def _listener(self, scheme: str) -> Listener:
+        return self.parts.https if scheme == "https" else self.parts.http
+
+    def _move(self, scheme: str, port: Any) -> None:
+        port.factory = self._listener(scheme)
 
     def _public_port(self) -> int:
         """The port in redirects; 0 where https:// needs none."""
-        listen = self.parts.settings.listen
-        port = listen.public_https_port
+        port = self.parts.gateway.settings.listen.public_https_port
         if not port:
-            secure = [p for a, p in self.ports if a.kind == "tcp" and p.factory is self.parts.https]
-            port = secure[0].getHost().port if secure else 443
+            secure = [
+                opened.address.port
+                for opened in self.listeners.open
+                if opened.scheme == "https" and opened.address.kind == "tcp"
+            ]
+            port = secure[0] if secure else 443
         return 0 if port == 443 else port
 
     def startService(self) -> None:
@@ -131,8 +137,7 @@ class FrontDoor(MultiService):
             self._every(self._notifier.watchdog_interval / 2, self._alive)
         if self._announcement is not None:
             self._announcement.make(
-                ("https" if port.factory is parts.https else "http", address)
-                for address, port in self.ports
+                (opened.scheme, opened.address) for opened in self.listeners.open
             )
         # Everything made until now lives as long as the process: the collector need not walk it.
         gc.collect()
@@ -148,11 +153,26 @@ class FrontDoor(MultiService):
     def counters(self) -> Snapshot:
         """What was counted until now."""
         parts = self.parts
-        listeners = [listener for listener in (parts.http, parts.https) if listener is not None]
-        return snapshot(parts.gateway, parts.pools, listeners, parts.access)
+        return snapshot(parts.gateway, (parts.http, parts.https), parts.access)
 
     def _alive(self) -> None:
         self._notifier.send("WATCHDOG=1", status(self.counters()))
+
+    # While it runs.
+
+    def reload(self, loaded: Loaded) -> None:
+        """Go on with other settings, for requests and connections that begin from now on.
+
+        Nothing that is open is cut. Raises ListenError, CertificateError or OSError; then nothing
+        has changed.
+        """
+        self.listeners.open_new(loaded.settings.listen)
+        try:
+            self.parts.adopt(loaded.settings, loaded.identity)
+        except Exception:
+            self.listeners.give_up()
+            raise
+        self._commit()
 
     # Drain.
 
@@ -164,16 +184,16 @@ class FrontDoor(MultiService):
         self._drained = Deferred()
         self._notifier.send("STOPPING=1", "STATUS=draining")
         super().stopService()
-        for _, port in self.ports:
-            port.stopListening()
+        self.listeners.close()
         parts.gateway.draining = True
         log.info(
             "Draining: {requests} requests and {relays} WebSockets are open.",
             requests=parts.gateway.exchanges - len(parts.gateway.relays),
             relays=len(parts.gateway.relays),
         )
-        self._openings_until = parts.deadlines.now() + parts.settings.timeouts.linger
-        self._drain_until = parts.deadlines.now() + parts.settings.timeouts.drain
+        timeouts = parts.gateway.timeouts
+        self._openings_until = parts.deadlines.now() + timeouts.linger
+        self._drain_until = parts.deadlines.now() + timeouts.drain
         for connection in list(parts.gateway.connections):
             connection.drain()
         self._every(DRAIN_TICK, self._drain_on)
@@ -200,8 +220,7 @@ class FrontDoor(MultiService):
 
     def _opening(self) -> bool:
         """Whether connections are accepted that are not HTTP yet."""
-        listener = self.parts.https or self.parts.http
-        return listener is not None and listener.admission.open > 0
+        return self.parts.https.admission.open > 0
 
     def _close_some_relays(self) -> None:
         now = self.parts.deadlines.now()
@@ -228,8 +247,8 @@ class FrontDoor(MultiService):
         for timer in self._timers:
             timer.stop()
         parts.deadlines.stop()
-        for pool in parts.pools:
-            pool.close()
+        for site in parts.gateway.sites:
+            site.pool.close()
 
         def finish() -> None:
             if parts.dispatcher is not None:

@@ -121,6 +121,7 @@ class Listen:
     http: tuple[ListenAddress, ...] = (ListenAddress("tcp", "::", 80),)
     https: tuple[ListenAddress, ...] = (ListenAddress("tcp", "::", 443),)
     admin: ListenAddress | None = ListenAddress("tcp", "127.0.0.1", 9930)
+    control: Path = ""
     public_https_port: Port = 0
     acme_webroot: Path = ""
     plain_http: Literal["redirect", "serve"] = "redirect"

@@ -20,6 +20,7 @@ from twisted.logger import Logger, LogLevel, eventAsText, globalLogBeginner
 from . import tap
 from .certificates import CertificateError
 from .config import ConfigError
+from .loading import Loaded
 from .service import FrontDoor
 from .settings import ListenAddress
 from .transport.binding import ListenError
@@ -44,6 +45,7 @@ class Worker:
         self.lost = 0
         self._reactor = reactor
         self._door: FrontDoor | None = None
+        self._sockets: dict[ListenAddress, socket.socket] = {}  # that nobody accepts on yet
         self._leaving = False
         self._finished = False
         self._reports = LoopingCall(self._report)
@@ -73,6 +75,8 @@ class Worker:
         kind = message["kind"]
         if kind == "handover":
             self._begin(message)
+        elif kind == "reload":
+            self._channel.tell("reloaded", problem=self._reload(Handover.of_message(message)))
         elif kind == "drain":
             self.leave()
         elif kind == "abort" and self._door is not None:
@@ -92,8 +96,12 @@ class Worker:
             self._finish()
 
     def _serve(self, handover: Handover) -> None:
+        addresses = [address for _, address in handover.listeners]
+        self._sockets = {
+            address: socket.socket(fileno=FIRST_SOCKET + n) for n, address in enumerate(addresses)
+        }
         door = tap.make_service(
-            handover.settings(), handover.identity, self._reactor, _sockets(handover), self
+            handover.settings(), handover.identity, self._reactor, self._sockets, self
         )
         door.privilegedStartService()
         door.startService()
@@ -101,6 +109,27 @@ class Worker:
         self._report()
         self._reports.start(REPORT, now=False)
         self._channel.tell("ready")
+
+    def _reload(self, handover: Handover) -> str:
+        """Go on with this. Returns why that cannot be, or ""."""
+        if self._door is None or self._leaving:
+            return ""
+        known = [opened.address for opened in self._door.listeners.open]
+        fresh = [address for _, address in handover.listeners if address not in known]
+        descriptors, self._channel.descriptors = self._channel.descriptors, []
+        self._sockets.clear()
+        self._sockets |= {
+            address: socket.socket(fileno=descriptor)
+            for address, descriptor in zip(fresh, descriptors, strict=True)
+        }
+        try:
+            self._door.reload(Loaded(handover.text, handover.settings(), handover.identity))
+        except (OSError, CertificateError, ConfigError, ListenError) as e:
+            return str(e)
+        except Exception as e:
+            log.failure("It cannot reload")
+            return repr(e)
+        return ""
 
     def _report(self) -> None:
         if self._door is not None:
@@ -159,13 +188,6 @@ class Worker:
             return  # what Twisted says of ports and factories, once for each worker
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         self._channel.tell("log", level=level.name, text=text)
-
-
-def _sockets(handover: Handover) -> dict[ListenAddress, socket.socket]:
-    return {
-        address: socket.socket(fileno=FIRST_SOCKET + n)
-        for n, (_, address) in enumerate(handover.listeners)
-    }
 
 
 def main() -> None:

@@ -333,23 +333,6 @@ class ServerNamesTests(SynchronousTestCase):
         self.assertEqual(handshake(server, peer), [True, True])
         self.assertEqual(peer.get_alpn_proto_negotiated(), b"http/1.1")
 
-    def test_replace(self) -> None:
-        """Also with contexts that are in use already; one in its handshake goes on as it began."""
-        names = self.names(first=("first.example",))
-        self.assertEqual(self.chosen(names, b"new.example"), "first")
-        here, there = sockets()
-        server, peer = names.connection(here), client(there, b"new.example")
-        names.replace(
-            [(("new.example",), self.contexts["new"]), ((), self.contexts["first"])], "refuse"
-        )
-        self.assertEqual(handshake(server, peer), [True, True])
-        self.assertEqual(
-            peer.get_peer_certificate(as_cryptography=True), self.pairs["first"].certificate
-        )
-        self.assertEqual(self.chosen(names, b"new.example"), "new")
-        self.assertEqual(self.chosen(names, b"first.example"), "first")
-        self.assertEqual(self.chosen(names, None), "new")
-
     def test_plain_http(self) -> None:
         """The error that the listener knows plain HTTP by."""
         here, there = sockets()

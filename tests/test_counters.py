@@ -41,7 +41,7 @@ class SnapshotTests(SynchronousTestCase):
         say(client, get())
         say(world.origins[0], OK)
         world.client()
-        seen = snapshot(world.gateway, [world.pool], [], world.gateway._access)
+        seen = snapshot(world.gateway, [], world.gateway._access)
         self.assertEqual(set(seen) | {"workers", "worker_restarts"}, {c.name for c in COUNTED})
         self.assertEqual(seen["requests"], {"": 1})
         self.assertEqual(seen["client_connections"], {"": 2})

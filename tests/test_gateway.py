@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.gateway import Site
 from authproxy.settings import Limits, Listen, Settings, Trust
-from authproxy.sites import SiteTable
 
 from .transports import FakeTransport
 from .world import OK, World, fields_of, get, say
@@ -567,7 +566,7 @@ class SeveralSitesTests(Conversation):
     def test_each_has_its_own_rules(self) -> None:
         world = self.world()
         other = Site(("b.example",), world.pool, append=True, hsts=None)
-        world.gateway._sites = SiteTable([world.site, other])
+        world.gateway.adopt(world.settings, [world.site, other])
         for host, hsts in ((b"", [HSTS]), (b"b.example", [])):
             client, origin, _ = self.forwarded(world, request(host))
             say(origin, OK)

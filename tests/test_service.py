@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.daemon import Daemon
+from authproxy.identity import Identity
 from authproxy.service import RELAY_SPREAD, FrontDoor, Parts
 from authproxy.settings import Listen, ListenAddress, Settings, Timeouts
 from authproxy.transport.admission import Admission
@@ -94,19 +95,23 @@ class _Tests(SynchronousTestCase):
         self.notifier: Any = Notes()
         self.http, self.https = FakeListener(), FakeListener()
         self.ports: list[FakePort] = []
+        self.adopted: list[Settings] = []
         self.refused: dict[int, bool] = {}  # port -> for lack of permission
         parts: Any = Parts(
-            settings=settings,
             gateway=self.world.gateway,
-            pools=(self.world.pool,),
             deadlines=self.world.deadlines,
             access=self.access,  # type: ignore[arg-type]
             dispatcher=None,
             http=self.http,  # type: ignore[arg-type]
             https=self.https,  # type: ignore[arg-type]
             listen=self._listen,  # type: ignore[arg-type]
+            adopt=self._adopt,
         )
         self.door = FrontDoor(self.clock, parts, self.notifier)
+
+    def _adopt(self, settings: Settings, identity: Identity) -> None:
+        self.adopted.append(settings)
+        self.world.gateway.adopt(settings, self.world.gateway.sites)
 
     def _listen(self, address: ListenAddress, listener: object) -> FakePort:
         if address.port in self.refused:
@@ -167,7 +172,7 @@ class StartTests(_Tests):
         https = (ListenAddress("tcp", "127.0.0.1", 0),)
         self.build(evolve(Settings(), listen=evolve(Listen(), https=https, https_explicit=True)))
         self.start()
-        self.assertEqual(str(self.door.ports[-1][0]), "127.0.0.1:54321")
+        self.assertEqual(str(self.door.listeners.open[-1].address), "127.0.0.1:54321")
         self.assertEqual(self.world.gateway.https_port, 54321)
 
     def test_public_port(self) -> None:
@@ -440,6 +445,9 @@ class DaemonTests(SynchronousTestCase):
         def abort(self) -> None:
             self.calls.append("abort")
 
+        def reload(self) -> None:
+            self.calls.append("reload")
+
     class Reactor:
         """Keeps what is to be called, or calls it."""
 
@@ -456,8 +464,8 @@ class DaemonTests(SynchronousTestCase):
 
     def daemon(self, foreground: bool = True) -> Daemon:
         self.door, self.reactor = self.Door(), self.Reactor()
-        door: Any = self.door
-        return Daemon(door, self.reactor, foreground=foreground, own_log=False)
+        reloads: Any = self.door
+        return Daemon(self.door, reloads, self.reactor, foreground=foreground, own_log=False)
 
     def test_a_start_that_fails(self) -> None:
         address = ListenAddress("tcp", "::", 443)
@@ -472,6 +480,8 @@ class DaemonTests(SynchronousTestCase):
         daemon = self.daemon()
         daemon.startService()
         self.assertEqual(len(self.reactor.when_running), 1)  # after the reactor's own
+        daemon._hang_up(1, None)
+        self.assertEqual(self.door.calls.pop(), "reload")
         daemon._stop(15, None)
         self.assertEqual((self.reactor.stops, self.door.calls), (1, ["start"]))
         self.assertEqual(daemon.stopService(), "drained")

@@ -69,10 +69,7 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
     door = tap.make_service(settings, Identity.load(settings, environ), loop)
     door.privilegedStartService()
     door.startService()
-    ports = {
-        "https" if port.factory is door.parts.https else "http": port.getHost().port
-        for _, port in door.ports
-    }
+    ports = {opened.scheme: opened.address.port for opened in door.listeners.open}
     print(_what_to_try(ports["https"], ports["http"], upstream_port.getHost().port), flush=True)
     loop.addSystemEventTrigger("before", "shutdown", door.stopService)
     loop.addSystemEventTrigger("after", "shutdown", stand_in.close)

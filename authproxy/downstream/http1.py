@@ -46,15 +46,12 @@ class Connection(protocol.Protocol):
         self.deadline = NEVER
         self._gateway = gateway
         self._opening = opening
-        self._peer = trust.direct(
-            opening.peer, b"https" if opening.secure else b"http", gateway.networks
-        )
-        self._client = self._peer
+        self._head: RequestHead | None = None
+        self.settings_changed()
         self._receive = self._next = self._receive_head  # made once, compared several times
         self._held = b""
         self._out: list[bytes] = []
         self._exchange: Exchange | None = None
-        self._head: RequestHead | None = None
         self._body: bodies.Reader | None = None
         self._request_ended = True
         self._chunked = False
@@ -67,6 +64,13 @@ class Connection(protocol.Protocol):
         self._expires = gateway.now() + gateway.timeouts.connection_age
         self._pace = Pace(gateway.limits)
         self._uptake = Uptake(gateway.limits, gateway.timeouts)
+
+    def settings_changed(self) -> None:
+        """The next request is looked at anew: nothing of one before says what it means now."""
+        scheme = b"https" if self._opening.secure else b"http"
+        self._client = self._peer = trust.direct(self._opening.peer, scheme, self._gateway.networks)
+        if self._head is not None:
+            self._head.section = b""
 
     def __repr__(self) -> str:
         state = self._receive.__name__.removeprefix("_receive_")

@@ -76,9 +76,8 @@ class Connection(protocol.Protocol):
         self.opening = opening
         self.streams: dict[int, Stream] = {}
         self._gate = Gate(gateway.limits.head_bytes, gateway.now, self.streams)
-        self._peer = trust.direct(opening.peer, b"https", gateway.networks)
-        self._client = self._peer
         self._head: RequestHead | None = None
+        self.settings_changed()
         self._receive = self._receive_frames
         self._resets: set[int] = set()  # streams that are reset by what is told just now
         self._going = False  # the first GOAWAY is out
@@ -90,6 +89,12 @@ class Connection(protocol.Protocol):
         self._expires = now + gateway.timeouts.connection_age
         self._idle_deadline = now + gateway.timeouts.head
         self._head_deadline = self._barrier_deadline = NEVER
+
+    def settings_changed(self) -> None:
+        """The next request is looked at anew: nothing of one before says what it means now."""
+        self._client = self._peer = trust.direct(self.opening.peer, b"https", self.gateway.networks)
+        if self._head is not None:
+            self._head.received = None
 
     def __repr__(self) -> str:
         return (

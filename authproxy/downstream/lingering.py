@@ -48,6 +48,9 @@ class Lingering(protocol.Protocol):
     def drain(self) -> None:
         """It closes soon by itself."""
 
+    def settings_changed(self) -> None:
+        """No request begins here any more."""
+
     def _close(self) -> None:
         self._closing = True
         self.deadline = self._gateway.now() + self._gateway.timeouts.write_stall

@@ -51,6 +51,12 @@ class Admission:
         self._exempt = exempt
         self._waiting: list[Callable[[], None]] = []
 
+    def adopt(self, limit: int, unproven_limit: int) -> None:
+        """Go on with these limits. Nothing that is open is closed for them."""
+        self.limit = limit
+        self._unproven_limit = unproven_limit
+        self._room()
+
     def full(self, on_room: Callable[[], None]) -> bool:
         """Whether no further connection may be accepted now; if so, `on_room` is called later."""
         if self.open < self.limit:
@@ -66,9 +72,12 @@ class Admission:
         """One less."""
         self.open -= 1
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for on_room in waiting:
-                on_room()
+            self._room()
+
+    def _room(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for on_room in waiting:
+            on_room()
 
     def begin(self, address: str) -> str | None:
         """Count an unproven connection. Returns the key to end it with, or None: too many."""

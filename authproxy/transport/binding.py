@@ -71,17 +71,18 @@ def or_unprivileged(
     return address, opened(address)
 
 
-def bind(address: ListenAddress, copies: int = 1) -> list[socket.socket]:
+def bind(address: ListenAddress, copies: int = 1, mask: int = 0o117) -> list[socket.socket]:
     """Listening, non-blocking sockets of an address. Raises ListenError.
 
     A TCP port gets `copies` of them, among which the kernel divides the connections (SO_REUSEPORT)
-    where there are several; unix sockets and systemd's are one for all.
+    where there are several; unix sockets and systemd's are one for all. `mask` is the umask of a
+    unix socket's file: without one, proxies of the same group may connect.
     """
     try:
         if address.kind == "systemd":
             return [_passed(address)]
         if address.kind == "unix":
-            return [_bind_unix(address.path)]
+            return [_bind_unix(address.path, mask)]
         return _bind_tcp(address.host, address.port, copies)
     except OSError as e:
         no_permission = e.errno in (errno.EACCES, errno.EPERM)
@@ -142,10 +143,10 @@ def _have_ipv6() -> bool:
     return os.path.exists(f"{net}/if_inet6") or not os.path.exists(net)
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, mask: int) -> socket.socket:
     _remove_stale(path)
     skt = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)  # 0660: proxies of the same group may connect
+    before = os.umask(mask)
     try:
         skt.setblocking(False)
         skt.bind(path)

@@ -38,16 +38,17 @@ class ServerTLS(Protocol):
 class Listener:
     """What all connections of one listening socket share.
 
-    `build` makes the HTTP protocol of an opened connection. Timeouts are seconds.
+    `build` makes the HTTP protocol of an opened connection. Timeouts are seconds. Whatever is set
+    anew holds for the connections that are accepted from then on.
     """
 
     build: Callable[[Opening], IProtocol]
     admission: Admission
     deadlines: Deadlines
     tls: ServerTLS | None
-    proxy_protocol_from: Callable[[str], bool]
-    handshake_timeout: float
-    header_timeout: float
+    proxy_protocol_from: Callable[[str], bool] = lambda peer: False
+    handshake_timeout: float = 10.0
+    header_timeout: float = 3.0
     say: Callable[[str, str], None] = field(default=lambda message, kind: None)
     failures: dict[str, int] = field(default_factory=dict)
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -106,6 +107,7 @@ class Pool:
         # (who waits, until when, whether only a connection that never carried a request will do)
         self._queue: deque[tuple[Waiter, float, bool]] = deque()
         self._closed = False
+        self._retired = False
         self._dials_open: set[Deferred[Connection]] = set()
         deadlines.add(self)
 
@@ -242,7 +244,7 @@ class Pool:
         while dialling < len(self._queue) and self._may_dial() and not self._closed:
             self._begin_dial(self._by_load()[0])
             dialling += 1
-        self.deadline = self._queue[0][1] if self._queue else NEVER
+        self._watch()
 
     def _first_for_used(self) -> tuple[Waiter, float, bool] | None:
         """The first in the queue that takes a connection that carried requests. Who wants a fresh
@@ -273,7 +275,7 @@ class Pool:
         server.leased += 1
         if self._queue:
             waiter, *_ = self._queue.popleft()
-            self.deadline = self._queue[0][1] if self._queue else NEVER
+            self._watch()
             waiter.leased(result)
         else:
             self.give_back(result)
@@ -304,7 +306,7 @@ class Pool:
         while self._queue and self._queue[0][1] <= now:
             overdue.append(self._queue.popleft()[0])
         # Before calling out: who raises there must not stop the clock of all others.
-        self.deadline = self._queue[0][1] if self._queue else NEVER
+        self._watch()
         for waiter in overdue:
             try:
                 waiter.lease_failed(self._too_long())
@@ -320,6 +322,29 @@ class Pool:
             )
         return NoCapacity("no upstream connection was free within pool.wait")
 
+    def dial_with(self, dial: Callable[[Server], Deferred[Connection]]) -> None:
+        """Make further connections this way."""
+        self._dial = dial
+
+    def retire(self) -> None:
+        """Another pool takes new requests: serve those that are here, and keep no connection."""
+        self._retired = True
+        self._settings = attrs.evolve(self._settings, idle=0)
+        self._watch()
+        self._close_idle()
+
+    def _watch(self) -> None:
+        """Set the deadline by who waits first. Nothing refers to a retired pool but its users."""
+        queue = self._queue
+        self.deadline = queue[0][1] if queue else NEVER
+        if self._retired:
+            (self._deadlines.add if queue else self._deadlines.discard)(self)
+
+    def _close_idle(self) -> None:
+        for server in self.servers:
+            for connection in list(server.idle):
+                connection.close()
+
     def close(self) -> None:
         """No more: waiters are told, idle connections closed, dials given up."""
         self._closed = True
@@ -329,6 +354,4 @@ class Pool:
             waiter.lease_failed(NoCapacity("the proxy is stopping"))
         for dialling in list(self._dials_open):
             dialling.cancel()
-        for server in self.servers:
-            for connection in list(server.idle):
-                connection.close()
+        self._close_idle()

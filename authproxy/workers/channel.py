@@ -1,7 +1,10 @@
 """Owns the talk between supervisor and worker: JSON objects, one a line, over a socket pair.
 
-    supervisor to worker    handover (once, first), drain, abort
-    worker to supervisor    ready, counters (once a second), lines (of the access log), log, leaving
+    supervisor to worker    handover (once, first), reload, drain, abort
+    worker to supervisor    ready, counters (once a second), lines (of the access log), log,
+                            reloaded, leaving
+
+A reload may bring descriptors (SCM_RIGHTS): they are there before the message is.
 
 The end of either process is the end of the channel.
 """
@@ -9,12 +12,14 @@ The end of either process is the end of the channel.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ..linefile import MOST_HELD
 
@@ -23,10 +28,12 @@ FIRST_SOCKET = 4  # and the listening sockets behind it, in the order of the han
 LONGEST = 1 << 26  # octets: a handover has every certificate chain
 
 
+@implementer(IFileDescriptorReceiver)
 class Channel(LineOnlyReceiver):
     """One end. `received` gets each message, `closed` is called once at the end.
 
     `full` says that the other side is so far behind that only what matters should be said.
+    `descriptors` are those that came and that nobody has taken yet.
     """
 
     delimiter = b"\n"
@@ -36,6 +43,7 @@ class Channel(LineOnlyReceiver):
         self, received: Callable[[dict[str, Any]], None], closed: Callable[[], None]
     ) -> None:
         self.full = False
+        self.descriptors: list[int] = []
         self._received = received
         self._closed = closed
 
@@ -47,6 +55,17 @@ class Channel(LineOnlyReceiver):
         """Say something. Nothing happens when the other side is gone."""
         if self.transport is not None:
             self.sendLine(json.dumps({"kind": kind, **parts}).encode())
+
+    def send_descriptors(self, descriptors: Sequence[int]) -> None:
+        """Let them come with the message that is told next. They must stay open until it is."""
+        if self.transport is not None:
+            transport: Any = self.transport
+            for descriptor in descriptors:
+                transport.sendFileDescriptor(descriptor)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """One of those."""
+        self.descriptors.append(descriptor)
 
     def close(self) -> None:
         """End it, once everything said is on its way."""

@@ -17,7 +17,7 @@ from ..settings import ListenAddress, Settings
 from .totals import divided
 
 # What is open: (scheme, address that was bound).
-Listeners = tuple[tuple[str, ListenAddress], ...]
+Addresses = tuple[tuple[str, ListenAddress], ...]
 
 
 @attrs.frozen
@@ -29,7 +29,7 @@ class Handover:
     path: str
     overrides: Mapping[str, str]
     workers: int
-    listeners: Listeners
+    listeners: Addresses
     identity: Identity
 
     def message(self) -> dict[str, Any]:

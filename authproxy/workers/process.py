@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
@@ -64,6 +65,7 @@ class Worker(ProcessProtocol):
         self._owner = owner
         self._channel = Channel(self._heard, self._channel_closed)
         self._closed = False
+        self._reloads: list[Deferred[str]] = []
         self._words = ""
 
     def __str__(self) -> str:
@@ -96,6 +98,16 @@ class Worker(ProcessProtocol):
         """Say something to it."""
         self._channel.tell(kind, **parts)
 
+    def reload(
+        self, handover: Mapping[str, Any], sockets: Sequence[socket.socket]
+    ) -> Deferred[str]:
+        """Let it go on with this, and with the sockets that it does not have yet. Fires with why it
+        could not, or "": also when it is gone."""
+        self._channel.send_descriptors([skt.fileno() for skt in sockets])
+        self.tell("reload", **handover)
+        self._reloads.append(answer := Deferred[str]())
+        return answer
+
     def kill(self, why: str) -> None:
         """End it now."""
         self.killed_for = why
@@ -116,6 +128,8 @@ class Worker(ProcessProtocol):
         elif kind == "ready":
             self.ready = True
             self._owner.worker_ready(self)
+        elif kind == "reloaded":
+            self._reloads.pop(0).callback(message["problem"])
         elif kind == "leaving":
             self._owner.worker_leaving(self)
 
@@ -137,6 +151,9 @@ class Worker(ProcessProtocol):
 
     def _channel_closed(self) -> None:
         self._closed = True
+        reloads, self._reloads = self._reloads, []
+        for answer in reloads:
+            answer.callback("")
         self._end()
 
     def _end(self) -> None:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,10 +26,12 @@ from twisted.logger import Logger
 from ..announcement import Announcement
 from ..counters import Snapshot, lasting, total
 from ..linefile import LineFile
+from ..listeners import Listeners, Opened
+from ..loading import Loaded
 from ..notify import Notifier, status
-from ..settings import ListenAddress, Settings
-from ..transport.binding import ListenError, bind, or_unprivileged, wanted
-from .handover import Handover, Listeners
+from ..settings import ListenAddress
+from ..transport.binding import bind
+from .handover import Addresses, Handover
 from .process import Worker
 
 TICK = 1.0  # seconds between two looks at the workers; they report as often
@@ -49,25 +50,24 @@ log = Logger()
 
 
 class Place:
-    """Where a worker is: its sockets, one of each listener, and how those before it fared."""
+    """Where a worker is, and how those before it fared."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.sockets: list[socket.socket] = []
         self.worker: Worker | None = None
         self.early_deaths = 0
         self.restart: IDelayedCall | None = None
 
 
 class Supervisor(MultiService):
-    """So many workers. `handover` makes what they are told of the listeners that are open."""
+    """So many workers, which do what was `loaded`, with these options of the command line."""
 
     def __init__(
         self,
         reactor: Any,
-        settings: Settings,
+        loaded: Loaded,
         workers: int,
-        handover: Callable[[Listeners], Handover],
+        overrides: Mapping[str, str],
         notifier: Notifier,
         announcement: Announcement,
     ) -> None:
@@ -76,18 +76,23 @@ class Supervisor(MultiService):
         self.places = [Place(number) for number in range(1, workers + 1)]
         self.leaving: set[Worker] = set()
         self.restarts = 0
-        self.listeners: Listeners = ()
+        self.listeners = Listeners(
+            lambda scheme, address: self._bind(address),
+            lambda sockets: int(sockets[0].getsockname()[1]),
+            self._close,
+            lambda scheme, sockets: None,  # it is the workers' to know
+        )
         self._reactor = reactor
-        self._settings = settings
-        self._handover = handover
+        self._loaded = loaded
+        self._overrides = overrides
         self._notifier = notifier
         self._announcement = announcement
         self._announced = False
         self._gone: Snapshot = {}  # what workers counted that are no more
         # Opened now: a file may be one that only root may write, until twistd --uid.
-        self._lines = LineFile(settings.log.access)
+        self._lines = LineFile(loaded.settings.log.access)
         self._again: IDelayedCall | None = None  # when what stdout did not take is tried again
-        self._unix: list[tuple[str, int]] = []  # path, inode
+        self._unix: dict[str, int] = {}  # path -> inode of the sockets that we made
         self._timers: list[LoopingCall] = []
         self._stopped: Deferred[None] | None = None
         self._kill: IDelayedCall | None = None
@@ -97,25 +102,42 @@ class Supervisor(MultiService):
     def privilegedStartService(self) -> None:
         """Bind the listening sockets. Raises ListenError, all or none."""
         super().privilegedStartService()
-        opened = []
-        try:
-            for scheme, asked, fixed in wanted(self._settings.listen):
-                address, sockets = or_unprivileged(self._bind, asked, fixed)
-                for n, place in enumerate(self.places):
-                    place.sockets.append(sockets[n % len(sockets)])
-                if address.kind == "tcp":  # any free port: say which
-                    address = attrs.evolve(address, port=sockets[0].getsockname()[1])
-                opened.append((scheme, address))
-        except ListenError:
-            self._close_sockets()
-            raise
-        self.listeners = tuple(opened)
+        self.listeners.open_new(self._loaded.settings.listen)
+        self.listeners.commit()
 
     def _bind(self, address: ListenAddress) -> list[socket.socket]:
         sockets = bind(address, len(self.places))
         if address.kind == "unix":
-            self._unix.append((address.path, os.stat(address.path).st_ino))
+            self._unix[address.path] = os.stat(address.path).st_ino
         return sockets
+
+    def _close(self, sockets: list[socket.socket]) -> None:
+        path = sockets[0].getsockname() if sockets[0].family == socket.AF_UNIX else ""
+        for skt in sockets:
+            skt.close()
+        inode = self._unix.pop(path, None)
+        with suppress(OSError):
+            if inode is not None and os.stat(path).st_ino == inode:  # else it is somebody else's
+                os.unlink(path)
+
+    def _sockets_of(
+        self, place: Place, among: Iterable[Opened[list[socket.socket]]]
+    ) -> list[socket.socket]:
+        return [opened.what[(place.number - 1) % len(opened.what)] for opened in among]
+
+    def _handover(self) -> dict[str, Any]:
+        loaded = self._loaded
+        return Handover(
+            loaded.text,
+            loaded.settings.path,
+            self._overrides,
+            len(self.places),
+            self._addresses(),
+            loaded.identity,
+        ).message()
+
+    def _addresses(self) -> Addresses:
+        return tuple((opened.scheme, opened.address) for opened in self.listeners.open)
 
     def startService(self) -> None:
         """Start the workers, once the reactor runs and hears of their ends."""
@@ -139,13 +161,13 @@ class Supervisor(MultiService):
         place.restart = None
         worker = Worker(place.number, self._reactor.seconds(), self)
         try:
-            worker.start(self._reactor, place.sockets)
+            worker.start(self._reactor, self._sockets_of(place, self.listeners.open))
         except OSError as e:  # no process, no memory, no descriptors: that may pass
             place.worker = None
             self._replace(place, worker, f"could not be started: {e.strerror or e}")
         else:
             place.worker = worker
-            worker.tell("handover", **self._handover(self.listeners).message())
+            worker.tell("handover", **self._handover())
 
     # What workers tell.
 
@@ -155,7 +177,7 @@ class Supervisor(MultiService):
             log.info("{worker} serves.", worker=worker)
         elif all(place.worker is not None and place.worker.ready for place in self.places):
             self._announced = True
-            self._announcement.make(self.listeners, len(self.places))
+            self._announcement.make(self._addresses(), len(self.places))
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving")
 
     def worker_leaving(self, worker: Worker) -> None:
@@ -184,7 +206,7 @@ class Supervisor(MultiService):
         """One access log for all."""
         self._lines.write(lines)
         # A pipe that is full is read in a moment. A disk that is full is not: _tick is enough.
-        if self._lines.failing and self._again is None and self._settings.log.access == "-":
+        if self._lines.failing and self._again is None and self._loaded.settings.log.access == "-":
             self._again = self._reactor.callLater(LINES_AGAIN, self._write_again)
 
     def _write_again(self) -> None:
@@ -222,6 +244,42 @@ class Supervisor(MultiService):
             own["access_lines_lost"] = {"": self._lines.lost}
         return total([self._gone, own, *snapshots])
 
+    def reload(self, loaded: Loaded) -> Deferred[None]:
+        """Let all workers go on with this. Fires when they do.
+
+        Raises ListenError, or OSError for the access log: then nothing has changed.
+        """
+        self.listeners.open_new(loaded.settings.listen)
+        try:
+            self._choose_log(loaded.settings.log.access)
+        except OSError:
+            self.listeners.give_up()
+            raise
+        new = self.listeners.new
+        self.listeners.commit()  # workers that begin from here on know nothing else
+        self._loaded = loaded
+        handover = self._handover()
+        told = [
+            place.worker.reload(handover, self._sockets_of(place, new)).addCallback(
+                self._reloaded, place.worker
+            )
+            for place in self.places
+            if place.worker is not None
+        ]
+        return DeferredList(told).addCallback(lambda _: None)
+
+    def _reloaded(self, problem: str, worker: Worker) -> None:
+        if problem:
+            log.error("{worker} cannot reload: {problem}", worker=worker, problem=problem)
+            worker.tell("drain")  # and another takes its place
+
+    def _choose_log(self, path: str) -> None:
+        if path != self._loaded.settings.log.access:
+            lines = LineFile(path)
+            self._lines.close()
+            lines.lost = self._lines.lost
+            self._lines = lines
+
     def _tick(self) -> None:
         self._lines.flush()
         for worker in self._workers():
@@ -245,14 +303,14 @@ class Supervisor(MultiService):
         self._stopped = Deferred()
         self._notifier.send("STOPPING=1", "STATUS=draining")
         super().stopService()
-        self._close_sockets()
+        self.listeners.close()
         for place in self.places:
             if place.restart is not None:
                 place.restart.cancel()
                 place.restart = None
         for worker in self._workers():
             worker.tell("drain")
-        patience = self._settings.timeouts.drain + GRACE
+        patience = self._loaded.settings.timeouts.drain + GRACE
         self._kill = self._reactor.callLater(patience, self._kill_all)
         self._end_if_nobody_is_left()
         return self._stopped
@@ -286,14 +344,3 @@ class Supervisor(MultiService):
             self._again = None
         self._lines.close()
         self._stopped.callback(None)
-
-    def _close_sockets(self) -> None:
-        for place in self.places:
-            for skt in place.sockets:  # one of several places is closed more than once: no harm
-                skt.close()
-            place.sockets.clear()
-        for path, inode in self._unix:
-            with suppress(OSError):
-                if os.stat(path).st_ino == inode:  # else it is somebody else's by now
-                    os.unlink(path)
-        self._unix.clear()

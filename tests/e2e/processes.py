@@ -305,7 +305,12 @@ class Stage:
             upstream = f"https://{LOOPBACK}:{upstream}"
         else:
             verified = {}
-        listen = {"http": [f"{LOOPBACK}:0"], "https": [f"{LOOPBACK}:0"], "admin": ""}
+        listen = {
+            "http": [f"{LOOPBACK}:0"],
+            "https": [f"{LOOPBACK}:0"],
+            "admin": "",
+            "control": str(self.directory / f"control-{len(self.proxies)}.sock"),
+        }
         served = {"hosts": [HOST], "upstream": upstream} | verified
         if site is None or "certificate" not in site:
             served |= self.certificate(HOST)

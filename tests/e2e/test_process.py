@@ -384,18 +384,6 @@ class Stops(EndToEnd):
             proxy.signal(signal.SIGINT)
             self.assertIn(proxy.wait(), (0, 130, -signal.SIGINT))
 
-    def test_sighup_changes_nothing(self) -> None:
-        stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port))
-        with stage.connect(proxy) as sock:
-            for _ in range(2):
-                sock.sendall(request("/"))
-                self.assertEqual(response(sock).status, 200)
-                proxy.signal(signal.SIGHUP)
-                proxy.says("SIGHUP is ignored")
-        self.assertIsNone(proxy.popen.poll())
-
 
 class Full(EndToEnd):
     """No descriptors left: who is inside is served, the others wait."""

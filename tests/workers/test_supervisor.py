@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.announcement import Announcement
 from authproxy.identity import Identity
+from authproxy.loading import Loaded
 from authproxy.settings import Listen, ListenAddress, Log, Settings
 from authproxy.transport.binding import ListenError
-from authproxy.workers.handover import Handover, Listeners
 from authproxy.workers.supervisor import (
     BACKOFF,
     BACKOFF_MOST,
@@ -134,14 +134,12 @@ class _Tests(SynchronousTestCase):
         self.reactor = Reactor()
         self.notes = Notes()
 
-        def handover(listeners: Listeners) -> Handover:
-            return Handover("", "", {}, self.workers, listeners, Identity([], set()))
-
+        loaded = Loaded("", settings, Identity([], set()))
         notifier: Any = self.notes
         self.supervisor = Supervisor(
-            self.reactor, settings, self.workers, handover, notifier, Announcement(settings)
+            self.reactor, loaded, self.workers, {}, notifier, Announcement(settings)
         )
-        self.addCleanup(self.supervisor._close_sockets)
+        self.addCleanup(self.supervisor.listeners.close)
 
     @property
     def processes(self) -> list[FakeProcess]:
@@ -186,7 +184,7 @@ class StartTests(_Tests):
             self.build(Listen(http=(*ANY, taken), https=(), http_explicit=True))
             error = self.assertRaises(ListenError, self.supervisor.privilegedStartService)
         self.assertIn("already in use", str(error))
-        self.assertEqual([place.sockets for place in self.supervisor.places], [[], []])
+        self.assertEqual(self.supervisor.listeners.open, [])
 
     def test_one_unix_socket_for_all(self) -> None:
         path = os.path.join(os.path.relpath(self.mktemp()) + ".sock")
@@ -429,7 +427,7 @@ class StopTests(_Tests):
         for process in self.processes:
             process.hears()
         self.notes.lines.clear()
-        self.port = self.supervisor.listeners[0][1].port
+        self.port = self.supervisor.listeners.open[0].address.port
 
     def test_all_drain(self) -> None:
         stopped = self.supervisor.stopService()

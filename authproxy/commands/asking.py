@@ -1,0 +1,64 @@
+"""Owns how commands ask a running proxy: its control socket, and what to say without one."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from .. import config
+from ..control import ask, default_path
+
+TIMEOUT = 90.0  # seconds: workers of a busy machine may need a while
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A command line with what finds the socket."""
+    made = argparse.ArgumentParser(prog=f"authproxy {command}", description=description)
+    made.add_argument(
+        "-c", "--config", metavar="FILE", default=None,
+        help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
+    )  # fmt: skip
+    made.add_argument(
+        "--control", metavar="PATH", default="",
+        help="control socket (default: what the configuration says in listen.control)",
+    )  # fmt: skip
+    return made
+
+
+def answer(
+    command: str, chosen: argparse.Namespace, environ: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The answer of the running proxy, or None: then what is wrong was said on stderr."""
+    path = chosen.control or _configured(chosen.config) or default_path(environ)
+    try:
+        said = ask(path, command, TIMEOUT)
+        problem = said.get("problem", "")
+    except (OSError, ValueError) as e:
+        problem = _explain(path, e)
+    if problem:
+        print(f"authproxy {command}: {problem}", file=sys.stderr)
+        return None
+    return said
+
+
+def _configured(path: str | None) -> str:
+    """listen.control of a file in which other things may be wrong: that is why one reloads."""
+    settings, _ = config.examine(config.path_or_default(path))
+    return settings.listen.control
+
+
+def _explain(path: str, reason: Exception) -> str:
+    code = getattr(reason, "errno", None)
+    if code in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
+        return (
+            f"no authproxy answers at {path}. Is it running? If it runs with another configuration"
+            " or as another user, name its socket with --control."
+        )
+    if code in (errno.EACCES, errno.EPERM):
+        return f"{path}: permission denied. Run this as root, or as the user of the service."
+    if isinstance(reason, TimeoutError):
+        return f"no answer at {path} within {TIMEOUT:g} s. The log of the service says more."
+    return f"{path}: {reason}"

@@ -1,0 +1,151 @@
+"""Owns the control socket: how somebody on this machine asks a running proxy for something.
+
+A unix socket that only its owner (and root) may open, and never a TCP port, which any page in a
+local browser could reach. One line of JSON is asked, one is answered:
+
+    {"command": "reload"}    {"problem": "" or why the old settings stay}
+    {"command": "status"}    {"status": one line of figures, "last_reload": ..., "pid": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
+
+from .certificate_copies import runtime_directory
+from .self_signed import state_directory
+from .settings import ListenAddress
+from .transport.binding import ListenError, bind
+
+NAME = "control.sock"
+OF_ROOT = "/run/authproxy"
+LONGEST = 4096  # octets of what is asked
+
+log = Logger()
+
+Command = Callable[[], Any]  # returns an answer that JSON can carry, or a Deferred of one
+
+
+def default_path(environ: Mapping[str, str]) -> str:
+    """Where the socket is unless listen.control says otherwise.
+
+    In a unit's runtime directory, root's /run/authproxy (which is that of the shipped unit, so root
+    finds it from any shell), the user's runtime directory, or the state directory.
+    """
+    directory = runtime_directory(environ)
+    if not directory and os.geteuid() == 0:
+        directory = OF_ROOT
+    elif not directory and environ.get("XDG_RUNTIME_DIR"):
+        directory = os.path.join(environ["XDG_RUNTIME_DIR"], "authproxy")
+    return os.path.join(directory or state_directory(environ), NAME)
+
+
+class Control(Service):
+    """Listens at `path` and answers `commands`. Nothing depends on it: where the socket cannot be
+    made that is said, and the proxy serves without."""
+
+    def __init__(self, path: str, commands: Mapping[str, Command], reactor: Any) -> None:
+        self.path = path
+        self._commands = commands
+        self._reactor = reactor
+        self._port: Any = None
+        self._inode = 0
+
+    def startService(self) -> None:
+        """Open it: as the user who serves, so that he may remove it, too."""
+        super().startService()
+        directory = os.path.dirname(self.path)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            _only_ours(directory)
+            [skt] = bind(ListenAddress("unix", path=self.path), mask=0o177)
+            self._inode = os.stat(self.path).st_ino
+        except (OSError, ListenError) as e:
+            reason = e.strerror if isinstance(e, OSError) else str(e)
+            log.warn(
+                "No control socket at {path}: {reason} `authproxy reload` will not work, SIGHUP"
+                " does. Set control in [listen] to a path of its own.",
+                path=self.path,
+                reason=reason,
+            )
+            return
+        with skt:  # the port duplicates it
+            factory: Any = Factory.forProtocol(lambda: _Conversation(self._commands))
+            factory.noisy = False
+            self._port = self._reactor.adoptStreamPort(skt.fileno(), socket.AF_UNIX, factory)
+            os.chmod(self.path, 0o600)  # adopting it sets another mode
+
+    def stopService(self) -> Any:
+        """Close it, and remove its file if it is still ours."""
+        super().stopService()
+        port, self._port = self._port, None
+        if port is None:
+            return None
+        with suppress(OSError):
+            if os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+        return port.stopListening()
+
+
+def _only_ours(directory: str) -> None:
+    """Who may write the directory may put a socket of his own there. Raises PermissionError."""
+    status = os.stat(directory)
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        name = str(status.st_uid)
+        with suppress(KeyError):
+            name = pwd.getpwuid(status.st_uid).pw_name
+        raise PermissionError(0, f"the directory is {name}'s, or others may write it.")
+
+
+class _Conversation(LineOnlyReceiver):
+    delimiter = b"\n"
+    MAX_LENGTH = LONGEST
+
+    def __init__(self, commands: Mapping[str, Command]) -> None:
+        self._commands = commands
+
+    def lineReceived(self, line: bytes) -> None:
+        """A command."""
+        try:
+            command = json.loads(line)["command"]
+            what = self._commands[command]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            self._answer({"problem": f"There are these commands: {', '.join(self._commands)}."})
+            return
+        asked: Deferred[Any] = maybeDeferred(what)
+        asked.addErrback(lambda reason: {"problem": f"an internal error: {reason.value!r}"})
+        asked.addCallback(self._answer)
+
+    def _answer(self, answer: Any) -> None:
+        if self.transport is not None:
+            self.sendLine(json.dumps(answer).encode())
+            transport: Any = self.transport
+            transport.loseConnection()
+
+
+def ask(path: str, command: str, timeout: float) -> dict[str, Any]:
+    """Ask a running proxy. Blocks. Raises OSError where nobody answers in `timeout` seconds, and
+    ValueError where it is no answer of ours."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as skt:
+        skt.settimeout(timeout)
+        skt.connect(path)
+        skt.sendall(json.dumps({"command": command}).encode() + b"\n")
+        answer = b""
+        while piece := skt.recv(65536):
+            answer += piece
+    said = json.loads(answer)
+    if not isinstance(said, dict):
+        raise ValueError("not an answer of authproxy")
+    return said

@@ -1,0 +1,191 @@
+"""Owns the moments at which a running proxy reads its configuration again.
+
+    reload    all of it, because somebody asked (SIGHUP, the control socket)
+    look      only the certificates, when their files have changed on disk
+
+What is read is checked first. If anything is wrong with it, all of it is refused and the old one
+stays. One change is made at a time; who asks meanwhile gets the one after it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import crosschecks
+from .certificate_copies import readable_copy
+from .certificates import CertificateError
+from .config import ConfigError
+from .loading import Loaded, Source
+from .notify import Notifier
+from .settings import Settings
+from .transport.binding import ListenError
+
+# Seconds between two looks at the files. What has changed is taken at the look after, if it has not
+# changed again: certbot replaces a key and its chain one after the other.
+LOOK = 5.0
+OVERLAP = "A listener that overlaps one that is open can only be changed by a restart."
+
+log = Logger()
+
+# What tells that a file is another one: (path, inode, octets, nanoseconds).
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+class Reloads(Service):
+    """`adopt` lets the proxy go on with what was loaded; it raises, or fires with a failure, where
+    that cannot be, and then nothing has changed.
+
+    `loaded` is what is in force, `last` what came of the last change: ("" if it went well, else
+    why not; seconds since the epoch), None where there was none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        loaded: Loaded,
+        adopt: Callable[[Loaded], Any],
+        notifier: Notifier,
+        reactor: Any,
+    ) -> None:
+        self.loaded = loaded
+        self.last: tuple[str, float] | None = None
+        self._source = source
+        self._adopt = adopt
+        self._notifier = notifier
+        self._lock = DeferredLock()
+        self._known = self._taken = self._signature()
+        self._looks = LoopingCall(self.look)
+        self._looks.clock = reactor
+
+    def startService(self) -> None:
+        """Look after the certificates."""
+        super().startService()
+        self._looks.start(LOOK, now=False)
+
+    def stopService(self) -> None:
+        """No more."""
+        super().stopService()
+        if self._looks.running:
+            self._looks.stop()
+
+    def told(self) -> str:
+        """What came of the last change, for a reader."""
+        if self.last is None:
+            return "none since the start"
+        problem, when = self.last
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+        return f"{moment}, refused: {problem}" if problem else f"{moment}, in force"
+
+    # All of it.
+
+    def reload(self) -> Deferred[str]:
+        """Read everything again. Fires with "" or, one a line, the reasons why the old settings
+        stay."""
+        return self._lock.run(self._reload)
+
+    def _reload(self) -> Deferred[str]:
+        if not self.running:
+            return succeed("authproxy is stopping.")
+        workers = self.loaded.settings.workers
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
+        self._known = self._taken = self._signature()
+        return self._change(self._source.load).addCallback(self._reloaded, workers)
+
+    def _reloaded(self, problem: str, workers: int | str) -> str:
+        if problem:
+            log.error("The reload is refused, and the old settings stay:\n{why}", why=problem)
+            status = "STATUS=serving; the last reload was refused"
+        else:
+            # What was read names other files, perhaps.
+            self._known = self._taken = self._signature()
+            log.info("Reloaded: new settings are in force.")
+            if workers != self.loaded.settings.workers:
+                log.warn("workers: their number changes at the next restart.")
+            self._warn(crosschecks.warnings(self.loaded.settings))
+            status = "STATUS=serving; reloaded"
+        self._notifier.send("READY=1", status)
+        return problem
+
+    def _change(self, load: Callable[[], Loaded]) -> Deferred[str]:
+        """Load and adopt. Fires with the reasons why not, or ""."""
+        before = self.loaded
+
+        def adopt() -> Any:
+            self.loaded = load()
+            return self._adopt(self.loaded)
+
+        def failed(reason: Failure) -> str:
+            self.loaded = before
+            error = reason.value
+            if isinstance(error, ListenError):
+                return f"{error} {OVERLAP}"
+            if isinstance(error, (ConfigError, CertificateError)):
+                return str(error)
+            if isinstance(error, OSError):  # of the access log
+                return f"{error.filename}: {error.strerror}."
+            log.failure("A reload failed", reason)
+            return f"an internal error: {error!r}"
+
+        def done(problem: str) -> str:
+            self.last = problem, time.time()
+            return problem
+
+        return maybeDeferred(adopt).addCallbacks(lambda _: "", failed).addCallback(done)
+
+    # Certificates alone.
+
+    def look(self) -> Deferred[Any] | None:
+        """Take certificates that have changed on disk, once they have settled."""
+        signature = self._signature()
+        settled = signature == self._known
+        self._known = signature
+        if signature == self._taken or not settled or self._lock.locked:
+            return None
+        self._taken = signature
+        return self._lock.run(self._renew)
+
+    def _renew(self) -> Deferred[str]:
+        before = self.loaded
+        return self._change(lambda: self._source.renewed(before)).addCallback(self._renewed)
+
+    def _renewed(self, problem: str) -> str:
+        if problem:
+            log.error(
+                "Certificate files have changed and cannot be used; the old ones stay:\n{why}",
+                why=problem,
+            )
+        else:
+            log.info("Certificate files have changed: new connections get the new ones.")
+            self._warn([])
+        return problem
+
+    def _warn(self, warnings: list[tuple[str, str]]) -> None:
+        for key, warning in (*warnings, *self.loaded.identity.remarks):
+            log.warn("{key}: {warning}", key=key, warning=warning)
+
+    def _signature(self) -> Signature:
+        return tuple(self._signatures(self.loaded.settings))
+
+    def _signatures(self, settings: Settings) -> Iterator[tuple[str, int, int, int]]:
+        for site in settings.sites:
+            verify = site.upstream_verify
+            paths = [site.certificate, site.private_key]
+            if verify.mode == "ca":
+                paths.append(verify.value)
+            for path in filter(None, paths):
+                try:
+                    status = os.stat(readable_copy(path, self._source.environ))
+                except OSError:
+                    yield path, 0, 0, 0
+                else:
+                    yield path, status.st_ino, status.st_size, status.st_mtime_ns
