@@ -50,6 +50,11 @@ class ServiceTests(SynchronousTestCase):
             start, f"/opt/authproxy/bin/twistd --nodaemon --pidfile= authproxy {config}"
         )
         self.assertEqual(copying, f"+/opt/authproxy/bin/authproxy copy-keys {config}")
+        self.assertEqual(
+            self.unit["ExecReload"], [copying, f"/opt/authproxy/bin/authproxy reload {config}"]
+        )
+        [again] = directives("authproxy-certificates@.service")["ExecStart"]
+        self.assertEqual(f"+{again}", copying)
 
     def test_promises(self) -> None:
         promised = {
@@ -101,13 +106,14 @@ class VerifyTests(SynchronousTestCase):
         """With programs that exist in place of /opt/authproxy: verify insists on that."""
         directory = pathlib.Path(self.mktemp()).absolute()
         directory.mkdir()
-        units = sorted(ETC.glob("authproxy*.s*"))
-        self.assertEqual(len(units), 3)
+        units = sorted([*ETC.glob("authproxy*.s*"), *ETC.glob("authproxy*.path")])
+        self.assertEqual(len(units), 5)
         present = shutil.which("true") or "/bin/true"
         for unit in units:
             text = re.sub(r"/opt/authproxy/bin/\w+", present, unit.read_text())
-            (directory / unit.name).write_text(text)
-        names = [f"./{unit.name}" for unit in units]
+            # An instance of a template, by its name.
+            (directory / unit.name.replace("@", "@sso.example.com")).write_text(text)
+        names = [f"./{unit.name.replace('@', '@sso.example.com')}" for unit in units]
         said = analyze("verify", "--man=no", *names, cwd=directory).splitlines()
         # verify also loads, and may complain about, units of this machine.
         self.assertEqual([line for line in said if "authproxy" in line], [])
