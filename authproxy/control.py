@@ -93,9 +93,11 @@ class Control(Service):
         port, self._port = self._port, None
         if port is None:
             return None
+        ours = False
         with suppress(OSError):
-            if os.stat(self.path).st_ino == self._inode:
-                os.unlink(self.path)
+            ours = os.stat(self.path).st_ino == self._inode
+        if not ours:
+            port._bindPath = b"\0"  # what it would unlink: as if it were an abstract address
         return port.stopListening()
 
 

@@ -170,8 +170,8 @@ class Reloads(Service):
         return problem
 
     def _warn(self, warnings: list[tuple[str, str]]) -> None:
-        for key, warning in (*warnings, *self.loaded.identity.remarks):
-            log.warn("{key}: {warning}", key=key, warning=warning)
+        for key, words in (*warnings, *self.loaded.identity.remarks):
+            log.warn("{key}: {words}", key=key, words=words)
 
     def _signature(self) -> Signature:
         return tuple(self._signatures(self.loaded.settings))

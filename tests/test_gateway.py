@@ -575,3 +575,46 @@ class SeveralSitesTests(Conversation):
         client = world.client()
         say(client, b"GET / HTTP/1.0\r\n\r\n")
         self.assertTrue(client.take().startswith(b"HTTP/1.1 421 "))
+
+
+class OtherSettingsTests(Conversation):
+    """A gateway that goes on with other settings, in the middle of conversations."""
+
+    def test_a_request_that_repeats_the_one_before(self) -> None:
+        """Its fields mean something else now: nothing of what was made of them is used again."""
+        world = self.world()
+        client = world.client(BALANCER)
+        asked = request(b"", b"GET", b"/", b"X-Forwarded-For: 192.0.2.9")
+        for trusted, seen in (
+            (("10.0.0.0/8",), b"192.0.2.9"),
+            ((), BALANCER.encode()),
+            (("10.0.0.0/8",), b"192.0.2.9"),
+        ):
+            world.gateway.adopt(evolve(world.settings, trust=Trust(trusted)), [world.site])
+            for _ in range(2):
+                say(client, asked)
+                origin = world.origins[-1]
+                fields = dict(fields_of(origin.take()))
+                self.assertEqual(fields[b"x-forwarded-for"], seen)
+                say(origin, OK)
+                client.take()
+
+    def test_one_that_runs(self) -> None:
+        """It keeps the site that it was routed to, its rules and its pool."""
+        world = self.world()
+        client, origin, _ = self.forwarded(world, request())
+        other = Site((NAME,), world.pool, hsts=b"max-age=1")
+        world.gateway.adopt(world.settings, [other])
+        say(origin, OK)
+        self.assertIn((b"strict-transport-security", HSTS), fields_of(client.take()))
+        say(client, request())
+        say(origin, OK)
+        self.assertIn((b"strict-transport-security", b"max-age=1"), fields_of(client.take()))
+
+    def test_the_first_octets_of_a_head_are_there(self) -> None:
+        world = self.world()
+        client = world.client()
+        say(client, request()[:30])
+        world.gateway.adopt(world.settings, [Site(("other.example",), world.pool)])
+        say(client, request()[30:])
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 421 "))

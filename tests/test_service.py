@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.daemon import Daemon
 from authproxy.identity import Identity
+from authproxy.loading import Loaded
 from authproxy.service import RELAY_SPREAD, FrontDoor, Parts
 from authproxy.settings import Listen, ListenAddress, Settings, Timeouts
 from authproxy.transport.admission import Admission
@@ -96,6 +97,7 @@ class _Tests(SynchronousTestCase):
         self.http, self.https = FakeListener(), FakeListener()
         self.ports: list[FakePort] = []
         self.adopted: list[Settings] = []
+        self.unwilling: Exception | None = None
         self.refused: dict[int, bool] = {}  # port -> for lack of permission
         parts: Any = Parts(
             gateway=self.world.gateway,
@@ -110,6 +112,8 @@ class _Tests(SynchronousTestCase):
         self.door = FrontDoor(self.clock, parts, self.notifier)
 
     def _adopt(self, settings: Settings, identity: Identity) -> None:
+        if self.unwilling is not None:
+            raise self.unwilling
         self.adopted.append(settings)
         self.world.gateway.adopt(settings, self.world.gateway.sites)
 
@@ -194,6 +198,43 @@ class StartTests(_Tests):
     def test_nothing_is_said_before_it_serves(self) -> None:
         self.door.privilegedStartService()
         self.assertEqual(self.notifier.lines, [])
+
+
+class ReloadTests(_Tests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+
+    def loaded(self, **listen: Any) -> Loaded:
+        settings = evolve(Settings(), listen=evolve(Listen(), **listen))
+        return Loaded("", settings, Identity([], set()))
+
+    def test_listeners_and_the_rest(self) -> None:
+        loaded = self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True)
+        self.door.reload(loaded)
+        self.assertEqual(self.listening(), [80, 8443])
+        self.assertEqual(self.adopted, [loaded.settings])
+        self.assertEqual(self.world.gateway.https_port, 8443)
+
+    def test_a_listener_that_cannot_be_opened(self) -> None:
+        self.refused = {8443: False}
+        loaded = self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True)
+        self.assertRaises(ListenError, self.door.reload, loaded)
+        self.assertEqual(self.listening(), [80, 443])
+        self.assertEqual(self.adopted, [])
+
+    def test_what_cannot_be_adopted(self) -> None:
+        self.unwilling = OSError("no access log")
+        loaded = self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True)
+        self.assertRaises(OSError, self.door.reload, loaded)
+        self.assertEqual(self.listening(), [80, 443])
+        self.assertEqual(self.world.gateway.https_port, 0)
+
+    def test_an_address_changes_its_scheme(self) -> None:
+        where = (ListenAddress("tcp", "::", 80),)
+        self.door.reload(self.loaded(http=(), https=where, https_explicit=True))
+        self.assertEqual(self.listening(), [80])
+        self.assertIs(self.ports[0].factory, self.https)
 
 
 class DrainTests(_Tests):

@@ -613,3 +613,43 @@ class CloseTests(_Tests):
         connection = self.dialled()
         self.assertEqual(self.transport(connection).ended, "lose")
         self.assertEqual(pool.open, 0)
+
+
+class RetireTests(_Tests):
+    """Other settings have another pool; who is in this one is served."""
+
+    def test_idle_ones_close_and_busy_ones_when_they_come_back(self) -> None:
+        pool = self.pool()
+        busy, other = self.served(pool, 2)
+        other.end()
+        assert other.connection is not None
+        assert busy.connection is not None
+        pool.retire()
+        self.assertEqual(self.transport(other.connection).ended, "lose")
+        self.assertEqual(self.transport(busy.connection).ended, "")
+        busy.end()
+        self.assertTrue(busy.over)
+        self.assertEqual(self.transport(busy.connection).ended, "lose")
+        self.assertEqual(pool.open, 0)
+        self.assertEqual(len(self.deadlines), 0)
+
+    def test_who_waits_is_served_and_the_wait_has_its_end(self) -> None:
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        first, second = self.take(pool), self.take(pool)
+        pool.retire()
+        busy.end()
+        self.assertIs(first.connection, busy.connection)
+        self.advance(PoolSettings().wait + RESOLUTION)
+        self.assertIsInstance(second.error, NoCapacity)
+
+    def test_who_comes_late(self) -> None:
+        """A request whose content was collected meanwhile takes a connection of its own."""
+        pool = self.pool()
+        pool.retire()
+        waiter = self.take(pool)
+        connection = self.dialled()
+        self.assertIs(waiter.connection, connection)
+        waiter.end()
+        self.assertEqual(self.transport(connection).ended, "lose")
+        self.assertEqual((pool.open, len(self.deadlines)), (0, 0))

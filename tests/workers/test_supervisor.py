@@ -46,6 +46,7 @@ class FakeProcess:
         self.channel: Any = None
         self.wire: StringTransport = StringTransport()
         self.signals: list[int] = []
+        self.sent: list[int] = []  # descriptors
         # Where its sockets listen: the descriptors themselves may be closed when a test looks.
         self.listens = [_name(fd) for child, fd in sorted(descriptors.items()) if child >= 4]
 
@@ -486,3 +487,84 @@ class StopTests(_Tests):
         self.build(Listen(http=ANY, https=(), http_explicit=True))
         self.supervisor.privilegedStartService()
         self.successResultOf(self.supervisor.stopService())
+
+
+class ReloadTests(_Tests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.all_ready()
+        for process in self.processes:
+            process.hears()
+            process.wire.sendFileDescriptor = process.sent.append  # type: ignore[attr-defined]
+
+    def loaded(self, **listen: Any) -> Loaded:
+        settings = self.supervisor._loaded.settings
+        wanted = attrs.evolve(settings.listen, **listen)
+        return Loaded("text", attrs.evolve(settings, listen=wanted), Identity([], set()))
+
+    def test_all_workers_hear_of_it(self) -> None:
+        done = self.supervisor.reload(self.loaded())
+        for process in self.processes:
+            [message] = process.hears()
+            self.assertEqual((message["kind"], message["text"]), ("reload", "text"))
+            self.assertEqual(process.sent, [])
+        self.processes[0].says("reloaded", problem="")
+        self.assertNoResult(done)
+        self.processes[1].says("reloaded", problem="")
+        self.successResultOf(done)
+
+    def test_new_sockets_go_to_all_and_old_ones_close(self) -> None:
+        [before] = self.supervisor.listeners.open
+        done = self.supervisor.reload(self.loaded(https=ANY, http=()))
+        [opened] = self.supervisor.listeners.open
+        self.assertEqual([skt.fileno() for skt in before.what], [-1, -1])
+        self.assertEqual(
+            [process.sent for process in self.processes], [[skt.fileno()] for skt in opened.what]
+        )
+        [message] = self.processes[0].hears()
+        self.assertEqual(
+            [(scheme, where["port"]) for scheme, where in message["listeners"]],
+            [("https", opened.address.port)],
+        )
+        self.assertNoResult(done)
+
+    def test_one_that_dies_has_heard_enough(self) -> None:
+        """Its successor begins with what is new."""
+        done = self.supervisor.reload(self.loaded())
+        self.processes[1].says("reloaded", problem="")
+        self.processes[0].ends(signal.SIGKILL)
+        self.successResultOf(done)
+        self.reactor.advance(0)
+        [message] = self.processes[2].hears()
+        self.assertEqual((message["kind"], message["text"]), ("handover", "text"))
+
+    def test_one_that_cannot_is_replaced(self) -> None:
+        done = self.supervisor.reload(self.loaded())
+        self.processes[0].says("reloaded", problem="no memory")
+        self.processes[1].says("reloaded", problem="")
+        self.successResultOf(done)
+        self.assertEqual(self.processes[0].hears()[-1]["kind"], "drain")
+        self.assertEqual(self.processes[1].hears()[-1]["kind"], "reload")
+
+    def test_what_fails_changes_nothing(self) -> None:
+        before = self.supervisor._loaded
+        with socket.socket() as skt:
+            skt.bind(("127.0.0.1", 0))
+            skt.listen()
+            taken = ListenAddress("tcp", "127.0.0.1", skt.getsockname()[1])
+            wanted = self.loaded(http=(*ANY, taken))
+            self.assertRaises(ListenError, self.supervisor.reload, wanted)
+        settings = attrs.evolve(before.settings, log=Log(access="/nowhere/access.log"))
+        wanted = attrs.evolve(self.loaded(https=ANY), settings=settings)
+        self.assertRaises(OSError, self.supervisor.reload, wanted)
+        self.assertIs(self.supervisor._loaded, before)
+        self.assertEqual(len(self.supervisor.listeners.open), 1)
+        self.assertEqual([process.hears() for process in self.processes], [[], []])
+
+    def test_the_access_log(self) -> None:
+        path = os.path.abspath(self.mktemp())
+        settings = attrs.evolve(self.supervisor._loaded.settings, log=Log(access=path))
+        self.supervisor.reload(Loaded("", settings, Identity([], set())))
+        self.processes[0].says("lines", text="one\ntwo")
+        with open(path) as file:
+            self.assertEqual(file.read(), "one\ntwo\n")

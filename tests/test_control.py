@@ -1,0 +1,127 @@
+"""The control socket, over a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from authproxy.control import LONGEST, Control, ask, default_path
+
+
+class ControlTests(TestCase):
+    def setUp(self) -> None:
+        # Not mktemp: its path can be too long for a socket (108 octets).
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = str(self.directory / "control.sock")
+        self.asked: list[Deferred[Any]] = []
+        self.control = Control(
+            self.path,
+            {"reload": self.reload, "status": lambda: {"pid": 5}, "bad": self.bad},
+            reactor,
+        )
+        self.control.startService()
+        self.addCleanup(self.control.stopService)
+
+    def reload(self) -> Deferred[Any]:
+        self.asked.append(Deferred())
+        self.asked[-1].callback({"problem": "none"})
+        return self.asked[-1]
+
+    def bad(self) -> None:
+        raise RuntimeError("never seen")
+
+    def raw(self, data: bytes) -> Deferred[bytes]:
+        def converse() -> bytes:
+            with socket.socket(socket.AF_UNIX) as skt:
+                skt.settimeout(60)
+                skt.connect(self.path)
+                skt.sendall(data)
+                answer = b""
+                while piece := skt.recv(65536):
+                    answer += piece
+                return answer
+
+        return deferToThread(converse)
+
+    async def test_commands(self) -> None:
+        self.assertEqual(await deferToThread(ask, self.path, "status", 60), {"pid": 5})
+        self.assertEqual(await deferToThread(ask, self.path, "reload", 60), {"problem": "none"})
+        self.assertEqual(len(self.asked), 1)
+
+    async def test_nonsense(self) -> None:
+        for line in (
+            b"",
+            b"reload",
+            b"[]",
+            b'"x"',
+            b"{}",
+            b'{"command": []}',
+            b"\xff",
+            b"[" * 4000,
+        ):
+            answer = json.loads(await self.raw(line + b"\n"))
+            self.assertIn("There are these commands: reload, status", answer["problem"])
+        self.assertEqual(self.asked, [])
+
+    async def test_too_much(self) -> None:
+        self.assertEqual(await self.raw(b"x" * (LONGEST + 1)), b"")
+
+    async def test_a_command_that_fails(self) -> None:
+        answer = await deferToThread(ask, self.path, "bad", 60)
+        self.assertEqual(answer, {"problem": "an internal error: RuntimeError('never seen')"})
+
+    def test_only_its_owner(self) -> None:
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
+
+    async def test_gone_with_the_service(self) -> None:
+        await self.control.stopService()
+        self.assertFalse(os.path.exists(self.path))
+        self.assertRaises(FileNotFoundError, ask, self.path, "status", 1)
+
+    async def test_another_one(self) -> None:
+        """It serves without, says so, and leaves the first one its socket."""
+        second = Control(self.path, {}, reactor)
+        second.startService()
+        self.assertIsNone(second.stopService())
+        self.assertEqual(await deferToThread(ask, self.path, "status", 60), {"pid": 5})
+
+    def test_one_that_was_killed(self) -> None:
+        """Its file is still there."""
+        path = str(self.directory / "stale.sock")
+        with socket.socket(socket.AF_UNIX) as skt:
+            skt.bind(path)
+        control = Control(path, {}, reactor)
+        control.startService()
+        self.assertIsNotNone(control._port)
+        return control.stopService()  # type: ignore[no-any-return]
+
+    def test_a_directory_that_others_may_write(self) -> None:
+        os.chmod(self.directory, 0o777)
+        control = Control(str(self.directory / "x.sock"), {}, reactor)
+        control.startService()
+        self.assertIsNone(control._port)
+        os.chmod(self.directory, 0o700)
+
+
+class PathTests(SynchronousTestCase):
+    def test_default(self) -> None:
+        self.patch(os, "geteuid", lambda: 0)
+        self.assertEqual(
+            default_path({"RUNTIME_DIRECTORY": "/run/a:/run/b"}), "/run/a/control.sock"
+        )
+        self.assertEqual(default_path({"XDG_RUNTIME_DIR": "/x"}), "/run/authproxy/control.sock")
+        self.patch(os, "geteuid", lambda: 1000)
+        self.assertEqual(default_path({"XDG_RUNTIME_DIR": "/x"}), "/x/authproxy/control.sock")
+        self.assertEqual(default_path({"STATE_DIRECTORY": "/s"}), "/s/control.sock")
