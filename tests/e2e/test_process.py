@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -658,22 +659,61 @@ class Sockets(EndToEnd):
 class Systemd(EndToEnd):
     """Type=notify."""
 
-    def test_ready_and_stopping(self) -> None:
-        stage = self.own_stage()
-        path = str(stage.directory / "notify.sock")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.bind(path)
-            manager.settimeout(PATIENCE)
-            proxy = stage.proxy(
-                stage.configuration(f"http://{LOOPBACK}:1"), environ={"NOTIFY_SOCKET": path}
-            )
-            ready = manager.recv(4096).decode().splitlines()
+    def setUp(self) -> None:
+        super().setUp()
+        self.stage = self.own_stage()
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.manager.close)
+        self.path = str(self.stage.directory / "notify.sock")
+        self.manager.bind(self.path)
+        self.manager.settimeout(PATIENCE)
+
+    def start(self, workers: int, **environ: str) -> Proxy:
+        document = self.stage.configuration(f"http://{LOOPBACK}:1") | {"workers": workers}
+        environ["NOTIFY_SOCKET"] = self.path
+        return self.stage.proxy(document, environ=environ)
+
+    def heard(self) -> list[str]:
+        return self.manager.recv(4096).decode().splitlines()
+
+    def test_ready_reloading_and_stopping(self) -> None:
+        for workers in (1, 2):
+            proxy = self.start(workers)
+            ready = self.heard()
             self.assertIn("READY=1", ready)
             self.assertIn(f"MAINPID={proxy.pid}", ready)
-            with stage.connect(proxy):
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            proxy.signal(signal.SIGHUP)
+            reloading, moment, _ = self.heard()
+            self.assertEqual(reloading, "RELOADING=1")
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self.assertTrue(before <= int(moment.removeprefix("MONOTONIC_USEC=")) <= now)
+            self.assertEqual(self.heard(), ["READY=1", "STATUS=serving; reloaded"])
+            Path(proxy.popen.args[-1]).write_text("nonsense")  # type: ignore[index]
+            proxy.signal(signal.SIGHUP)
+            self.assertEqual(self.heard()[0], "RELOADING=1")
+            self.assertEqual(
+                self.heard(), ["READY=1", "STATUS=serving; the last reload was refused"]
+            )
+            with self.stage.connect(proxy):
                 proxy.signal(signal.SIGTERM)
-                self.assertIn("STOPPING=1", manager.recv(4096).decode().splitlines())
+                self.assertIn("STOPPING=1", self.heard())
             self.assertIn(proxy.wait(), _TERMINATED)
+
+    def test_watchdog(self) -> None:
+        """A line of figures comes with it."""
+        proxy = self.start(1, WATCHDOG_USEC="200000")
+        self.assertIn("READY=1", self.heard())
+        with self.stage.connect(proxy) as sock:
+            sock.sendall(request("/", host="unknown.example.com"))
+            self.assertEqual(response(sock).status, 421)
+            for _ in range(100):
+                watchdog, figures = self.heard()
+                self.assertEqual(watchdog, "WATCHDOG=1")
+                if figures == "STATUS=1 connections, 0 WebSockets, 1 requests":
+                    break
+            else:
+                self.fail(figures)
 
 
 _TERMINATED = (0, 143, -signal.SIGTERM)
