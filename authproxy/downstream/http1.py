@@ -364,7 +364,10 @@ class Connection(protocol.Protocol):
         """Close as soon as no request runs."""
         self._last = True
         if self._receive is self._next and not self._begun:
-            self._close()
+            if self._requests:
+                self._close()
+            else:  # it was opened for a request, which is on its way
+                self.deadline = self._gateway.now() + self._gateway.timeouts.linger
 
     def _linger(self) -> None:
         """More of the request may be on its way."""
