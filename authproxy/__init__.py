@@ -8,7 +8,7 @@ The layers, from the bytes up; a module imports only from those above it in this
                         what is forwarded, which site it is for, the answers that are made here
     settings, values, crosschecks, config
                         the way from a TOML file to settings
-    deadlines, errors, saying, linefile, accesslog, counters, notify
+    deadlines, errors, saying, linefile, accesslog, sitecounts, counters, notify
                         clocks, faults and their statuses, request lines, what is counted, the
                         service manager
     certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity

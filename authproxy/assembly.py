@@ -69,7 +69,15 @@ def assemble(
         return listen_on(sockets[address], listener, view)
 
     http, https = (
-        Listener(partial(_connection, gateway), admission, deadlines, tls, say=gateway.say)
+        Listener(
+            partial(_connection, gateway),
+            admission,
+            deadlines,
+            tls,
+            say=gateway.say,
+            handshakes=gateway.handshakes,
+            failures=gateway.failed_openings,
+        )
         for tls in (None, names)
     )
     parts = Parts(

@@ -14,6 +14,7 @@ class UpstreamError(Exception):
 
     status = 502
     retry_after = 0  # seconds; sent to the client where it is not 0
+    kind = "internal error"  # how it is counted
 
 
 class ConnectFailed(UpstreamError):
@@ -21,10 +22,13 @@ class ConnectFailed(UpstreamError):
 
     status = 503
     retry_after = 5
+    kind = "no connection"
 
 
 class NotVerified(UpstreamError):
     """Upstream's certificate is not the one that the settings ask for."""
+
+    kind = "certificate"
 
 
 class NoCapacity(UpstreamError):
@@ -32,16 +36,20 @@ class NoCapacity(UpstreamError):
 
     status = 503
     retry_after = 5
+    kind = "no capacity"
 
 
 class ConnectionCut(UpstreamError):
     """Upstream closed the connection before its response was complete."""
+
+    kind = "cut"
 
 
 class TimedOut(UpstreamError):
     """Upstream was silent for too long."""
 
     status = 504
+    kind = "too slow"
 
 
 # The parsers name the limits of clients' heads; upstream's have settings of their own.
@@ -64,3 +72,10 @@ def status_of(error: Exception) -> tuple[int, int]:
     if isinstance(error, ProtocolError):
         return error.status, 0
     return 500, 0
+
+
+def kind_of(error: Exception) -> str:
+    """How a fault of upstream is counted: one of a few words."""
+    if isinstance(error, ProtocolError):
+        return "not HTTP"
+    return error.kind if isinstance(error, UpstreamError) else UpstreamError.kind

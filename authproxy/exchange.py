@@ -68,7 +68,8 @@ class Exchange:
     `status`, `sent` (octets of content sent to the client), `started` (clock seconds), `upstream`
     (which server, as text) and `request_id` (set where an answer was made here) are what the access
     line says. `received` counts octets of the request's content; `responding`: the final response
-    has begun. `site` is set by Gateway.route.
+    has begun. `site` is set by Gateway.route. `asked` is when upstream had the request (clock
+    seconds), of a response that came whole: it began when it was over.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Exchange:
         "_read_paused",
         "_trailers",
         "_tries",
+        "asked",
         "client",
         "head",
         "received",
@@ -108,6 +110,7 @@ class Exchange:
         self.sent = 0
         self.received = 0
         self.started = now
+        self.asked = 0.0
         self.upstream = ""
         self.request_id = ""
         self._gateway = gateway
@@ -143,7 +146,7 @@ class Exchange:
             head.forwarded = serialise.section(forwarded.fields)
             head.dropped = forwarded.dropped
         if head.dropped:
-            self._gateway.dropped_fields += head.dropped
+            self._gateway.dropped_fields.update(head.dropped)
         if self._ended or head.expects_continue:
             # A client that waits for 100 (Continue) gets upstream's own.
             self._lease()
@@ -249,7 +252,9 @@ class Exchange:
 
     def response_whole(self, head: ResponseHead, content: bytes) -> None:
         """Upstream's final response, all of it: most responses come in one segment."""
-        self._connection = None
+        if self._connection is not None:
+            self.asked = self._connection.asked
+            self._connection = None
         self.status = head.status
         self.sent = len(content)
         gateway = self._gateway
@@ -261,6 +266,9 @@ class Exchange:
         """Upstream's final response begins."""
         self.responding = True
         self.status = head.status
+        connection, site = self._connection, self.site
+        if connection is not None and connection.asked and site is not None:
+            site.counts.first_byte(self._gateway.now() - connection.asked)
         self._downstream.send_head(forwarding.response(head, self._gateway.hsts(self)))
 
     def response_content(self, data: bytes) -> None:
@@ -296,7 +304,8 @@ class Exchange:
         """The connection broke, or what came from it is not HTTP."""
         connection, self._connection = self._connection, None
         if connection is not None and self._may_retry(connection, error):
-            self._gateway.count_retry()
+            assert self.site is not None
+            self.site.counts.retries += 1
             self._lease(fresh=True)
         else:
             self._fault(error)

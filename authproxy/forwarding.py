@@ -45,6 +45,11 @@ _REMOVED_BY_UPSTREAM = frozenset(
 )  # fmt: skip
 _REMOVED_WITH_HSTS = _REMOVED_BY_UPSTREAM | {b"strict-transport-security"}
 _REMOVED_FROM_TRAILERS = _REMOVED | _REMOVED_WITH_HSTS
+_NOT_FORGED = frozenset({*HOP_BY_HOP, *REWRITTEN})
+_FORGED = frozenset(
+    {*IDENTITY, *CLIENT_CERTIFICATE, b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+)
+ODD_NAME = "odd name"  # the form of it, in what was dropped
 _REMOVED_PREFIXES = (b"x-forwarded-", b"proxy-")
 # WSGI and CGI fold "-", "_" and "." into one character: X_Forwarded_For would become what we set.
 _PLAIN_NAME = re.compile(rb"[a-z0-9-]++")
@@ -65,10 +70,11 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
     """The head that upstream gets.
 
     `append` sends the believed addresses from the client to our peer in X-Forwarded-For instead of
-    the client's alone. `dropped` of the result counts fields left out for the form of their names.
+    the client's alone. `dropped` of the result has a word for each field that this client may not
+    say, and for each that was left out for the form of its name.
     """
     fields: Fields = [(b"host", client.host)]
-    dropped = 0
+    dropped: list[str] = []
     connection = b""
     for field in head.fields:
         name = field[0]
@@ -79,10 +85,12 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
                 connection = connection + b"," + field[1] if connection else field[1]
             elif client.trusted and name in CLIENT_CERTIFICATE:
                 fields.append(field)
+            elif not client.trusted and name not in _NOT_FORGED:
+                dropped += _forged(name)
         elif _PLAIN_NAME.fullmatch(name):
             fields.append(field)
         else:
-            dropped += 1
+            dropped.append(ODD_NAME)
     if connection and connection.lower() not in _USUAL_OPTIONS:
         named = options(connection)
         fields[1:] = [field for field in fields[1:] if field[0] not in named]
@@ -97,8 +105,15 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
     ]
     return RequestHead(
         head.method, head.target, 11, fields, client.host, head.length, head.expects_continue,
-        True, head.upgrade, dropped, head.named,
+        True, head.upgrade, tuple(dropped), head.named,
     )  # fmt: skip
+
+
+def _forged(name: bytes) -> tuple[str, ...]:
+    """What a field is counted as that only a proxy may send: a word that no client chooses."""
+    if name in _FORGED:
+        return (name.decode(),)
+    return ("x-forwarded-*",) if name.startswith(b"x-forwarded-") else ()
 
 
 def _frame(head: RequestHead, fields: Fields) -> None:

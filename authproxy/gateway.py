@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import acme, pages
 from .accesslog import AccessLog
 from .deadlines import Deadlines
+from .errors import kind_of
 from .exchange import Exchange
 from .saying import Sayings
 from .settings import Settings
-from .sites import SiteTable, hsts_applies
+from .sitecounts import SiteCounts
+from .sites import SiteTable, hsts_applies, name_of
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 SAFE = (b"GET", b"HEAD")
 MOST_HOPS = 4  # proxies like this one that a request may pass (RFC 9110 7.6.3: Via finds loops)
 NO_REQUEST = RequestHead(b"-", b"-", 11, [])  # in the access line of what was none
+NO_SITE = "-"  # in counts
+# The reasons of refusals are texts of ours, some with the name of an error in them: there are about
+# a hundred. Should one ever repeat what a client sent, it cannot make up more than this.
+MOST_REASONS = 200
 REMEMBERED = 1024  # hosts; there are few, but a client can make up more
 
 
@@ -37,10 +44,10 @@ class Site:
     """A site at work: its rules prepared, and its pool.
 
     `hsts` is the value of Strict-Transport-Security, b"" for none at all, None where upstream's own
-    passes.
+    passes. `counts` are the gateway's for a site of this name, once it has one.
     """
 
-    __slots__ = ("append", "fallback_host", "hosts", "hsts", "name", "pool")
+    __slots__ = ("append", "counts", "fallback_host", "hosts", "hsts", "name", "pool")
 
     def __init__(
         self,
@@ -51,8 +58,9 @@ class Site:
         hsts: bytes | None = None,
     ) -> None:
         self.hosts = hosts
-        self.name = hosts[0] if hosts else "default"
+        self.name = name_of(hosts)
         self.pool = pool
+        self.counts = pool.counts
         self.append = append
         self.hsts = hsts
         named = [host for host in hosts if not host.startswith("*")]
@@ -63,8 +71,8 @@ class Gateway:
     """What the connections of all listeners serve.
 
     `sites` are those that requests are routed to, `https_port` is the port in redirects (0: left
-    out). `connections` and `relays` are the open
-    ones, for draining.
+    out). `connections` and `relays` are the open ones, for draining. `counts` are those of each
+    site that there was, by its name; of what belongs to no site they are `elsewhere`'s.
     """
 
     def __init__(
@@ -81,10 +89,12 @@ class Gateway:
         self.connections: set[Any] = set()
         self.relays: set[Relay] = set()
         self.exchanges = 0
-        self.requests = 0
-        self.retried = 0
-        self.dropped_fields = 0
+        self.elsewhere = SiteCounts(NO_SITE)
+        self.counts = {NO_SITE: self.elsewhere}
+        self.dropped_fields: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.handshakes: dict[str, int] = {}  # and failed_openings: counted by the listeners
+        self.failed_openings: dict[str, int] = {}
         self._access = access
         self._hsts_applies: dict[bytes, bool] = {}
         self.adopt(settings, sites)
@@ -104,6 +114,7 @@ class Gateway:
         self.networks = TrustedNetworks(settings.trust.proxies)
         self.sites = sites
         self._table = SiteTable(sites)
+        self.count_sites(sites)
         self._redirects = settings.listen.plain_http == "redirect"
         # Where no site is known (a 421, what is no request): only if every site has it. A browser
         # that got this far without a warning asked for a name of our certificates.
@@ -111,6 +122,13 @@ class Gateway:
         self._hsts_elsewhere = values[0] if values and all(values) else b""
         for connection in self.connections:
             connection.settings_changed()
+
+    def count_sites(self, sites: Iterable[Site]) -> None:
+        """Let these, and their pools, go on with what earlier sites of their names counted."""
+        for site in sites:
+            if site.name not in self.counts:
+                self.counts[site.name] = SiteCounts(site.name)
+            site.counts = site.pool.counts = self.counts[site.name]
 
     # Routing.
 
@@ -224,24 +242,24 @@ class Gateway:
     def finished(self, exchange: Exchange) -> None:
         """An exchange is over: count it and write its access line."""
         self.exchanges -= 1
-        self.requests += 1
+        now = self.now()
+        site = exchange.site
+        (self.elsewhere if site is None else site.counts).over(exchange, now)
         self._access.line(
             exchange.head,
             exchange.client,
             exchange.status,
             exchange.sent,
-            self.now() - exchange.started,
+            now - exchange.started,
             exchange.upstream,
             exchange.request_id,
         )
 
     def count_refused(self, reason: str) -> None:
         """A request, or what should have been one, was refused."""
+        if len(self.refused) >= MOST_REASONS and reason not in self.refused:
+            reason = "other"
         self.refused[reason] += 1
-
-    def count_retry(self) -> None:
-        """A stale pooled connection was replaced."""
-        self.retried += 1
 
     def refused_head(
         self, client: Client, error: ProtocolError, request_id: str, sent: int
@@ -252,7 +270,7 @@ class Gateway:
 
     def refused_request(self, address: str, error: ProtocolError) -> None:
         """Count a refusal; one that a setting decides is logged with the setting's name."""
-        self.refused[error.reason] += 1
+        self.count_refused(error.reason)
         if error.limit:
             self.say(
                 f"{error.status} for {address}: {error.reason}. The limit is {error.limit} in the"
@@ -263,6 +281,9 @@ class Gateway:
     def upstream_fault(self, exchange: Exchange, error: Exception, status: int) -> None:
         """Say what went wrong with upstream."""
         where = exchange.site.name if exchange.site else ""
+        faults = (exchange.site.counts if exchange.site else self.elsewhere).faults
+        kind = kind_of(error)
+        faults[kind] = faults.get(kind, 0) + 1
         words = error.reason if isinstance(error, ProtocolError) else str(error)
         if isinstance(error, ProtocolError) and error.limit:
             words += f" (the limit is {error.limit})"

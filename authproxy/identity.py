@@ -21,6 +21,7 @@ from . import files
 from .certificates import Pair, ServerNames, server_context
 from .self_signed import self_signed, state_directory
 from .settings import Settings, SiteSettings
+from .sites import name_of
 
 
 class Identity:
@@ -74,6 +75,13 @@ class Identity:
             for site, pair in zip(settings.sites, self.pairs, strict=True)
         ]
         return ServerNames(entries, settings.tls.unknown_sni)
+
+    def expiries(self, settings: Settings) -> dict[str, float]:
+        """When the certificate of each site expires, in seconds since the epoch, by its name."""
+        return {
+            name_of(site.hosts): pair.certificate.not_valid_after_utc.timestamp()
+            for site, pair in zip(settings.sites, self.pairs, strict=False)  # none without https
+        }
 
     def dump(self) -> dict[str, Any]:
         """As JSON can carry it: PEM texts. It has the private keys, so it goes to nobody else."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from .counters import COUNTED, Snapshot
+from .counters import BUCKETS, COUNTED, Counted, Snapshot
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -20,12 +25,29 @@ class _Counters(Collector):
     def collect(self) -> Iterator[Metric]:
         values = self._read()
         for counted in COUNTED:
-            family = CounterMetricFamily if counted.lasting else GaugeMetricFamily
-            labels = [counted.label] if counted.label else []
-            metric = family(f"authproxy_{counted.name}", counted.words, labels=labels)
-            for label, value in sorted(values.get(counted.name, {}).items()):
-                metric.add_metric([label] if counted.label else [], value)
-            yield metric
+            of = values.get(counted.name, {})
+            yield _histogram(counted, of) if counted.is_histogram else _numbers(counted, of)
+
+
+def _numbers(counted: Counted, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily if counted.lasting else GaugeMetricFamily
+    metric = family(f"authproxy_{counted.name}", counted.words, labels=counted.labels)
+    for key, value in sorted(values.items()):
+        metric.add_metric(key.split("\t") if counted.labels else [], value)
+    return metric
+
+
+def _histogram(counted: Counted, values: Mapping[str, float]) -> Metric:
+    """Prometheus' buckets are cumulative."""
+    name, labels = f"authproxy_{counted.name}", counted.labels[:-1]
+    metric = HistogramMetricFamily(name, counted.words, labels=labels)
+    for prefix in sorted({key.rpartition("\t")[0] for key in values}):
+        below, buckets = 0.0, []
+        for bound in BUCKETS:
+            below += values.get(f"{prefix}\t{bound}", 0)
+            buckets.append((bound, below))
+        metric.add_metric(prefix.split("\t"), buckets, values.get(f"{prefix}\tsum", 0))
+    return metric
 
 
 def text(read: Callable[[], Snapshot]) -> bytes:

@@ -20,7 +20,7 @@ SEND_TIMEOUT = 1.0  # seconds: longer than a busy systemd needs, short beside an
 def status(counters: Snapshot) -> str:
     """The line that `systemctl status` shows."""
     connections, websockets, requests = (
-        int(counters.get(name, {}).get("", 0))  # no worker has reported yet
+        int(sum(counters.get(name, {}).values()))  # of none, where no worker has reported yet
         for name in ("client_connections", "websockets", "requests")
     )
     return f"STATUS={connections} connections, {websockets} WebSockets, {requests} requests"

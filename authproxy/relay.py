@@ -14,6 +14,7 @@ from twisted.internet import protocol
 from twisted.python.failure import Failure
 
 from .deadlines import NEVER, Deadlines
+from .sitecounts import websocket_path
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -50,7 +51,7 @@ class Relay:
 
     `early` bytes of each side (what came before the 101 was through) go first. `exchange` hears of
     the end through the gateway: its access line is written then. `closing` says that no more is
-    relayed, only flushed.
+    relayed, only flushed. `path` is how its kind is called in `counts`.
     """
 
     def __init__(
@@ -68,6 +69,9 @@ class Relay:
         self.closing = False
         self._flush_until = NEVER
         self._finished = False
+        self.path = websocket_path(exchange.head.target)
+        self.counts = gateway.elsewhere if exchange.site is None else exchange.site.counts
+        self.counts.websockets[self.path] += 1
         self.deadline = self._deadlines.now() + self._idle
         self.downstream = Side(self, downstream)
         self.upstream = Side(self, upstream)
@@ -82,6 +86,16 @@ class Relay:
             self.downstream.dataReceived(early_request)
         downstream.resumeProducing()
         upstream.resumeProducing()
+
+    @property
+    def received(self) -> int:
+        """Octets that came from the client."""
+        return self.downstream.octets
+
+    @property
+    def sent(self) -> int:
+        """Octets for the client."""
+        return self._exchange.sent + self.upstream.octets
 
     def moved(self) -> None:
         """Something passed."""
@@ -131,5 +145,7 @@ class Relay:
         self._finished = True
         self._deadlines.discard(self)
         self._gateway.relays.discard(self)
+        self.counts.websocket_received += self.received
+        self.counts.websocket_sent += self.sent
         self._exchange.sent += self.upstream.octets
         self._gateway.finished(self._exchange)

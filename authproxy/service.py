@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from .accesslog import AccessLog
 from .announcement import Announcement
-from .counters import Snapshot, snapshot
+from .counters import CERTIFICATES, Snapshot, snapshot
 from .deadlines import Deadlines
 from .gateway import Gateway
 from .identity import Identity
@@ -66,8 +66,9 @@ class Parts:
 class FrontDoor(MultiService):
     """The proxy.
 
-    Once it serves it makes its `announcement`, if it has one (a worker has none). `listeners` are
-    the ports that listen.
+    Once it serves it makes its `announcement`, if it has one, and when the certificates of its
+    `identity` expire is among its counters: a worker has neither. `listeners` are the ports that
+    listen.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class FrontDoor(MultiService):
         parts: Parts,
         notifier: Notifier,
         announcement: Announcement | None = None,
+        identity: Identity | None = None,
     ) -> None:
         super().__init__()
         self.setName("authproxy")
@@ -89,6 +91,7 @@ class FrontDoor(MultiService):
         self._reactor = reactor
         self._notifier = notifier
         self._announcement = announcement
+        self._identity = identity
         self._timers: list[LoopingCall] = []
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
@@ -154,7 +157,10 @@ class FrontDoor(MultiService):
     def counters(self) -> Snapshot:
         """What was counted until now."""
         parts = self.parts
-        return snapshot(parts.gateway, (parts.http, parts.https), parts.access)
+        found = snapshot(parts.gateway, parts.access)
+        if self._identity is not None:
+            found[CERTIFICATES] = self._identity.expiries(parts.gateway.settings)
+        return found
 
     def _alive(self) -> None:
         self._notifier.send("WATCHDOG=1", status(self.counters()))
@@ -174,6 +180,8 @@ class FrontDoor(MultiService):
             self.listeners.give_up()
             raise
         self._commit()
+        if self._identity is not None:
+            self._identity = loaded.identity
 
     # Drain.
 

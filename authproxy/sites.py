@@ -6,7 +6,7 @@ Pure. Hosts are compared without case, port and final dot.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 _REMEMBERED = 1024
@@ -28,6 +28,11 @@ S = TypeVar("S", bound=HasHosts)
 def normal_host(host: bytes) -> str:
     """A Host (RFC 9110 7.2) as names are compared: lower case, no port, no final dot."""
     return _PORT.sub(b"", host).decode("latin-1").lower().removesuffix(".")
+
+
+def name_of(hosts: Sequence[str]) -> str:
+    """How a site with these hosts is called in logs and counts."""
+    return hosts[0] if hosts else "default"
 
 
 def hsts_applies(host: bytes) -> bool:

@@ -85,7 +85,8 @@ def make_service(
     parts = assemble(settings, identity, reactor, sockets, lines)
     if sockets is not None:
         return FrontDoor(reactor, parts, Notifier({}))
-    door = FrontDoor(reactor, parts, Notifier(os.environ), announcement(settings, identity))
+    said = announcement(settings, identity)
+    door = FrontDoor(reactor, parts, Notifier(os.environ), said, identity)
     door.addService(Admin(settings.listen, door.counters, reactor))
     return door
 

@@ -155,7 +155,7 @@ class RetryTests(_Tests):
         say(world.origins[1], OK)
         self.assertEqual(status_of(client.take()), 200)
         self.assertEqual(world.access.statuses, [200])
-        self.assertEqual(world.gateway.retried, 1)
+        self.assertEqual(world.site.counts.retries, 1)
         self.assert_pooled(world, world.origins[1])
 
     def test_methods(self) -> None:

@@ -488,7 +488,7 @@ class ForgedFieldsTests(Conversation):
                 origin.take()
                 say(origin, OK)
             self.check(data, origin)
-            self.assertEqual(world.gateway.dropped_fields, 3, data)
+            self.assertEqual(world.gateway.dropped_fields["odd name"], 3, data)
 
     def test_on_a_retry(self) -> None:
         world = self.world()

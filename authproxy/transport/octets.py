@@ -69,6 +69,11 @@ def limit_groups(connection: Any, groups: bytes) -> bool:
     return done
 
 
+def resumed(connection: SSL.Connection) -> bool:
+    """Whether the handshake was that of a session which was there before (RFC 8446 2.2)."""
+    return hasattr(_lib, "SSL_session_reused") and bool(_lib.SSL_session_reused(connection._ssl))
+
+
 if fast:
     _read, _write = _lib.SSL_read, _lib.SSL_write
     _buffer = _ffi.new("char[]", READ_SIZE)

@@ -20,11 +20,34 @@ from twisted.python.failure import Failure
 from ..deadlines import NEVER, Deadlines
 from ..trust import UNIX_PEER, normal_address
 from ..wire.errors import ProtocolError
-from . import proxy_header
+from . import octets, proxy_header
 from .admission import Admission
 from .stream import Stream
 
 PLAIN_ON_TLS = b"This port speaks HTTPS: use https:// instead of http://.\n"
+# How failed handshakes are counted, by what OpenSSL says of them: the first that fits.
+PLAIN_HTTP = "plain HTTP on the TLS port"
+TOO_OLD = "TLS: no common version"
+NOT_TLS = "TLS: not TLS"
+REFUSED = "TLS: the client refused the certificate"
+CLOSED = "TLS: closed before its end"
+_FAULTS = (
+    ("http request", PLAIN_HTTP),
+    ("HTTP request", PLAIN_HTTP),
+    ("unsupported protocol", TOO_OLD),
+    ("no protocols available", TOO_OLD),
+    ("wrong version number", NOT_TLS),
+    ("packet length too long", NOT_TLS),
+    ("no shared cipher", "TLS: no common cipher"),
+    ("no suitable", "TLS: no common cipher"),
+    ("alert bad certificate", REFUSED),
+    ("alert certificate", REFUSED),
+    ("alert unknown ca", REFUSED),
+    ("Unexpected EOF", CLOSED),
+    ("unexpected eof", CLOSED),
+    ("Connection reset", CLOSED),
+    ("ECONNRESET", CLOSED),
+)
 
 
 class ServerTLS(Protocol):
@@ -39,7 +62,9 @@ class Listener:
     """What all connections of one listening socket share.
 
     `build` makes the HTTP protocol of an opened connection. Timeouts are seconds. Whatever is set
-    anew holds for the connections that are accepted from then on.
+    anew holds for the connections that are accepted from then on. `handshakes` (by TLS version,
+    protocol and whether the session is new, joined by tabs) and `failures` are counts; several
+    listeners may share them.
     """
 
     build: Callable[[Opening], IProtocol]
@@ -50,6 +75,7 @@ class Listener:
     handshake_timeout: float = 10.0
     header_timeout: float = 3.0
     say: Callable[[str, str], None] = field(default=lambda message, kind: None)
+    handshakes: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
 
     def failed(self, reason: str, message: str = "") -> None:
@@ -136,16 +162,20 @@ class Opening(protocol.Protocol):
 
     def handshake_completed(self) -> None:
         """TLS is there."""
+        transport, handshakes = self.transport, self._listener.handshakes
+        tls, protocol = transport.tls, transport.negotiatedProtocol or b"none"
+        if tls is not None:
+            session = "resumed" if octets.resumed(tls) else "new"
+            key = f"{tls.get_protocol_version_name()}\t{protocol.decode()}\t{session}"
+            handshakes[key] = handshakes.get(key, 0) + 1
         self._opened()
 
     def handshake_failed(self, reason: Exception) -> None:
         """It is not. Plain HTTP gets an answer that it can read; the rest is only counted."""
         words = str(reason)
-        plain = "http request" in words or "HTTP request" in words
-        self._listener.failed(
-            "plain HTTP on the TLS port" if plain else "TLS handshake", self._hint(words)
-        )
-        if plain:
+        kind = next((kind for part, kind in _FAULTS if part in words), "TLS: other")
+        self._listener.failed(kind, self._hint(kind))
+        if kind == PLAIN_HTTP:
             with suppress(OSError):
                 self.transport.socket.send(
                     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -153,14 +183,14 @@ class Opening(protocol.Protocol):
                     % (formatdate(usegmt=True).encode(), len(PLAIN_ON_TLS), PLAIN_ON_TLS)
                 )
 
-    def _hint(self, words: str) -> str:
+    def _hint(self, kind: str) -> str:
         """What an operator should know of a failed handshake; "" for what scanners do all day."""
-        if "unsupported protocol" in words or "no protocols available" in words:
+        if kind == TOO_OLD:
             return (
                 f"A client at {self.peer} is older than tls.minimum_version allows."
                 ' minimum_version = "1.2" lets it in.'
             )
-        if "wrong version number" in words or "packet length too long" in words:
+        if kind == NOT_TLS:
             return (
                 f"What came from {self.peer} is not TLS. If that is a load balancer which sends a"
                 " PROXY header, name it in listen.proxy_protocol_from."

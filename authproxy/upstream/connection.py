@@ -69,8 +69,9 @@ class Connection(protocol.Protocol):
     """A connection in one pool.
 
     `silent` says that not one byte of a response has come since `start`, `reused` that it was idle
-    before: upstream may have closed it meanwhile. `requests` counts what it carried. `buffer`
-    bounds, in octets, what of a request waits for upstream to read it.
+    before: upstream may have closed it meanwhile. `requests` counts what it carried. `asked` is
+    when the request was sent whole (clock seconds), 0.0 until then. `buffer` bounds, in octets,
+    what of a request waits for upstream to read it.
     """
 
     transport: Stream
@@ -86,6 +87,7 @@ class Connection(protocol.Protocol):
         self.server = server
         self.deadline = NEVER
         self.requests = 0
+        self.asked = 0.0
         self.silent = True
         self.reused = False
         self.opened_at = deadlines.now()
@@ -143,8 +145,14 @@ class Connection(protocol.Protocol):
         self._full = False
         # Upstream owes a response to a whole request, and its 100 to who asks for one. While the
         # client sends, it is the client's own deadline that runs.
-        self._owes = ended or head.expects_continue
-        self.deadline = self._deadlines.now() + self._timeouts.first_byte if self._owes else NEVER
+        if ended or head.expects_continue:
+            self._owes = True
+            self.asked = now = self._deadlines.now()
+            self.deadline = now + self._timeouts.first_byte
+        else:
+            self._owes = False
+            self.asked = 0.0
+            self.deadline = NEVER
         out = serialise.request_head(head.method, head.target, fields)
         if self._chunked:
             if content:
@@ -163,6 +171,7 @@ class Connection(protocol.Protocol):
         """The request is complete."""
         self._request_ended = True
         self._owes = True
+        self.asked = self._deadlines.now()
         self._await_response()
         if self._chunked:
             self.transport.write(serialise.last_chunk(trailers))
@@ -251,6 +260,8 @@ class Connection(protocol.Protocol):
                 raise ProtocolError(502, "too many informational responses")
             if head.status == 100:  # the turn is the client's; no other 1xx lets it go on
                 self._owes = self._request_ended
+                if not self._owes:
+                    self.asked = 0.0
                 self._await_response()
             exchange = self._exchange
             assert exchange is not None

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from ..deadlines import NEVER, Deadlines
 from ..errors import ConnectFailed, NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
+from ..sitecounts import SiteCounts
 from .connection import Connection
 
 BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
@@ -86,7 +87,7 @@ class Pool:
     """The persistent connections of one site.
 
     `dial(server)` makes a connection: a Deferred of an open Connection, or a failure whose value is
-    an UpstreamError. Counts are for the status page: `dials`, `reused`, `waiting`.
+    an UpstreamError. `counts` has what was counted of the site.
     """
 
     def __init__(
@@ -98,8 +99,7 @@ class Pool:
     ) -> None:
         self.servers = [Server(self, upstream) for upstream in upstreams]
         self.deadline = NEVER
-        self.dials = 0
-        self.reused = 0
+        self.counts = SiteCounts()  # until it is a site's
         self._failed = 0
         self._settings = settings
         self._deadlines = deadlines
@@ -198,7 +198,7 @@ class Pool:
                 connection = server.idle.pop()
                 if now - connection.idle_since < PEEK_AFTER or self._alive(connection):
                     server.leased += 1
-                    self.reused += 1
+                    self.counts.reuses += 1
                     connection.deadline = NEVER
                     return connection
                 # Forgotten first: its abort must not lead to _assign, which may be our caller.
@@ -256,7 +256,7 @@ class Pool:
 
     def _begin_dial(self, server: Server) -> None:
         server.dialling += 1
-        self.dials += 1
+        self.counts.dials += 1
         dialling = self._dial(server)
         self._dials_open.add(dialling)
         dialling.addBoth(self._dialled, server, dialling)
@@ -283,6 +283,7 @@ class Pool:
     def _dial_failed(self, reason: Failure, server: Server) -> None:
         now = self._deadlines.now()
         self._failed += 1
+        self.counts.dial_failures += 1
         server.failed_last = self._failed
         if server.failed_until <= now:  # of several dials at once only the first counts
             server.failures = min(server.failures + 1, 10)

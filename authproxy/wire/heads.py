@@ -46,12 +46,12 @@ class RequestHead:
     authority of the request, b"" for an HTTP/1.0 request that names none. length is the number of
     octets of content (0: none) or CHUNKED. expects_continue: the client waits for a 100 before it
     sends the content. keep_alive: what version and Connection say. upgrade: this is a complete and
-    proper WebSocket handshake; any other Upgrade is not one. dropped counts the fields that
-    forwarding left out for their names. named is name -> value for single look-ups, of the request
-    as it came (of a repeated field, one of its values): forwarding does not change it. section is
-    the field section as it came, where it is worth being compared with the next one's. forwarded is
-    the field section that goes upstream for it, as octets, once it was made; like all the rest a
-    head that repeats the fields of another has it from there. received is to a request of HTTP/2
+    proper WebSocket handshake; any other Upgrade is not one. dropped has a word for each field that
+    forwarding left out for its name. named is name -> value for single look-ups, of the request as
+    it came (of a repeated field, one of its values): forwarding does not change it. section is the
+    field section as it came, where it is worth being compared with the next one's. forwarded is the
+    field section that goes upstream for it, as octets, once it was made; like all the rest a head
+    that repeats the fields of another has it from there. received is to a request of HTTP/2
     what section is to others.
     """
 
@@ -83,7 +83,7 @@ class RequestHead:
         expects_continue: bool = False,
         keep_alive: bool = True,
         upgrade: bool = False,
-        dropped: int = 0,
+        dropped: tuple[str, ...] = (),
         named: dict[bytes, bytes] | None = None,
         section: bytes = b"",
         forwarded: bytes = b"",

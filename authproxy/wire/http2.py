@@ -78,7 +78,7 @@ def parse_request(
     head = RequestHead(
         method, target, 20, fields, host, length,
         b"expect" in named and _expects_continue(named[b"expect"], length),
-        True, False, 0, named,
+        True, False, (), named,
     )  # fmt: skip
     # Kept for comparing where nothing but the fields decides.
     if (
@@ -192,7 +192,7 @@ def _websocket(
         raise ProtocolError(501, "an extended CONNECT for something other than a WebSocket")
     if ended or b"content-length" in named or b"sec-websocket-key" in named:
         raise ProtocolError(400, "a malformed WebSocket handshake")
-    return RequestHead(b"GET", target, 20, fields, host, 0, False, True, True, 0, named)
+    return RequestHead(b"GET", target, 20, fields, host, 0, False, True, True, (), named)
 
 
 def response_fields(head: ResponseHead) -> Fields:

@@ -88,7 +88,7 @@ def parse_request(
         section = b""
     head = RequestHead(
         method, target, version, fields, host, length, expects_continue, keep_alive, upgrade,
-        0, named, section,
+        (), named, section,
     )  # fmt: skip
     return head, end + 4
 

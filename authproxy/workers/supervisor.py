@@ -24,7 +24,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ..announcement import Announcement
-from ..counters import Snapshot, lasting, total
+from ..counters import CERTIFICATES, Snapshot, lasting, total
 from ..linefile import LineFile
 from ..listeners import Listeners, Opened
 from ..loading import Loaded
@@ -239,6 +239,7 @@ class Supervisor(MultiService):
         own: Snapshot = {
             "worker_restarts": {"": self.restarts},
             "workers": {"": sum(worker.ready for worker in workers)},
+            CERTIFICATES: self._loaded.identity.expiries(self._loaded.settings),
         }
         if self._lines.lost:
             own["access_lines_lost"] = {"": self._lines.lost}

@@ -195,7 +195,7 @@ class OrderTests(SynchronousTestCase):
             headers(client, 3, request()),
         )
         self.assertEqual(client.transport.ended, "")
-        self.assertEqual(world.pool.dials, 1)
+        self.assertEqual(world.pool.counts.dials, 1)
         self.assertEqual(world.access.statuses, [499, 503])
 
     def test_bad_trailers_and_a_reset_in_one_segment(self) -> None:

@@ -18,7 +18,7 @@ from authproxy.deadlines import RESOLUTION, Deadlines
 from authproxy.transport.admission import Admission
 from authproxy.transport.dialling import TransportReactor
 from authproxy.transport.dispatch import Dispatcher
-from authproxy.transport.opening import Listener, Opening
+from authproxy.transport.opening import NOT_TLS, Listener, Opening
 from authproxy.transport.stream import TCPServer
 
 from ..handshakes import issue
@@ -290,7 +290,7 @@ class TLSTests(_Tests):
             self.assert_gone(there)
             [(message, kind)] = told
             self.assertIn(hint, message)
-            self.assertEqual(kind, "TLS handshake")
+            self.assertEqual(kind, NOT_TLS)
 
     def test_an_old_client(self) -> None:
         told: list[tuple[str, str]] = []
@@ -322,7 +322,7 @@ class TLSTests(_Tests):
         there = self.accept(listener)
         there.send(b"SSH-2.0-OpenSSH_9.2\r\n")
         self.assertNotIn(b"HTTP", self.assert_gone(there))
-        self.assertEqual(listener.failures, {"TLS handshake": 1})
+        self.assertEqual(listener.failures, {NOT_TLS: 1})
 
     def test_cut(self) -> None:
         there = self.accept(self.listener(tls=True))

@@ -132,13 +132,13 @@ class LeaseTests(_Tests):
         self.assertEqual((len(self.dials), pool.waiting, pool.open), (1, 1, 1))
         connection = self.dialled()
         self.assertIs(waiter.connection, connection)
-        self.assertEqual((pool.waiting, pool.dials, pool.reused), (0, 1, 0))
+        self.assertEqual((pool.waiting, pool.counts.dials, pool.counts.reuses), (0, 1, 0))
 
     def test_a_hit_is_at_once(self) -> None:
         pool = self.pool()
         [connection] = self.idle(pool)
         self.assertIs(self.take(pool).connection, connection)
-        self.assertEqual((self.dials, pool.reused), ([], 1))
+        self.assertEqual((self.dials, pool.counts.reuses), ([], 1))
 
     def test_the_last_given_back_goes_first(self) -> None:
         """So the others age, and a quiet time closes them."""
@@ -281,7 +281,7 @@ class LimitTests(_Tests):
         pool = self.pool(idle=2)
         for _ in range(3):
             self.idle(pool, 8)
-            self.assertEqual(pool.dials, 8)
+            self.assertEqual(pool.counts.dials, 8)
 
     def test_none_idle(self) -> None:
         pool = self.pool(idle=0)

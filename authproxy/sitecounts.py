@@ -1,0 +1,108 @@
+"""Owns what is counted of one site while it serves: plain integers, where the hot path finds them.
+
+They are the gateway's, by the name of the site, and outlive a site or a pool that is replaced when
+settings change: what is counted never goes back. What a client says never becomes a key, except
+where it is one of a few known words: who can make up keys can fill the memory of two machines, this
+one and Prometheus'. How counts are named and shown is counters.py's and metrics.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+# Upper bounds of the buckets, in seconds; one bucket more has the rest. From what a pooled
+# connection to the same machine does, to timeouts.first_byte.
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# RFC 9110 9 and RFC 5789; every other is OTHER.
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+OTHER = b"other"
+# Of authentik's WebSockets: flows in browsers, outposts, remote access in browsers and in outposts.
+WEBSOCKETS = ("/ws/client/", "/ws/outpost/", "/ws/rac/", "/ws/outpost_rac/", "other")
+# authentik may be served below a path of its own (AUTHENTIK_WEB__PATH).
+_WEBSOCKET = re.compile(rb"[^?]*?(/ws/(?:client|outpost|rac|outpost_rac)/)")
+
+
+def websocket_path(target: bytes) -> str:
+    """Which of WEBSOCKETS a request target is for."""
+    match = _WEBSOCKET.match(target)
+    return match[1].decode() if match else "other"
+
+
+class SiteCounts:
+    """The counts of one site. Only `over` and `first_byte` do more than add one.
+
+    `requests` is (method, first digit of the status, version as in RequestHead) -> number. Buckets
+    are not cumulative. Octets of content are counted when the request is over, those of a WebSocket
+    when it is closed.
+    """
+
+    __slots__ = (
+        "content_received",
+        "content_sent",
+        "dial_failures",
+        "dials",
+        "durations",
+        "faults",
+        "first_byte_seconds",
+        "first_bytes",
+        "name",
+        "requests",
+        "retries",
+        "reuses",
+        "seconds",
+        "websocket_received",
+        "websocket_sent",
+        "websockets",
+    )
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.requests: dict[tuple[bytes, int, int], int] = {}
+        self.durations = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+        self.first_bytes = [0] * (len(BOUNDS) + 1)
+        self.first_byte_seconds = 0.0
+        self.content_received = 0
+        self.content_sent = 0
+        self.websockets = dict.fromkeys(WEBSOCKETS, 0)  # that began
+        self.websocket_received = 0
+        self.websocket_sent = 0
+        self.retries = 0
+        self.dials = 0
+        self.dial_failures = 0
+        self.reuses = 0
+        self.faults: dict[str, int] = {}
+
+    def over(self, exchange: Exchange, now: float) -> None:
+        """A request is over, or a WebSocket, whose duration would say nothing of requests."""
+        head, status = exchange.head, exchange.status
+        key = (head.method, status // 100, head.version)
+        try:
+            self.requests[key] += 1
+        except KeyError:
+            self._count_first(key)
+        if status == 101:
+            return
+        self.content_received += exchange.received
+        self.content_sent += exchange.sent
+        seconds = now - exchange.started
+        self.durations[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+        if exchange.asked:
+            self.first_byte(now - exchange.asked)
+
+    def _count_first(self, key: tuple[bytes, int, int]) -> None:
+        method, status, version = key
+        if method not in METHODS:
+            key = (OTHER, status, version)
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def first_byte(self, seconds: float) -> None:
+        """Upstream's response began so long after the request was written."""
+        self.first_bytes[bisect_left(BOUNDS, seconds)] += 1
+        self.first_byte_seconds += seconds
