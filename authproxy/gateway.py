@@ -60,7 +60,7 @@ class Site:
         self.hosts = hosts
         self.name = name_of(hosts)
         self.pool = pool
-        self.counts = pool.counts
+        self.counts = SiteCounts(self.name)
         self.append = append
         self.hsts = hsts
         named = [host for host in hosts if not host.startswith("*")]

@@ -70,7 +70,8 @@ class Relay:
         self._flush_until = NEVER
         self._finished = False
         self.path = websocket_path(exchange.head.target)
-        self.counts = gateway.elsewhere if exchange.site is None else exchange.site.counts
+        assert exchange.site is not None
+        self.counts = exchange.site.counts
         self.counts.websockets[self.path] += 1
         self.deadline = self._deadlines.now() + self._idle
         self.downstream = Side(self, downstream)

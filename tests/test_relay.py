@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.relay import Relay
 from authproxy.settings import Settings, Timeouts
+from authproxy.wire.heads import RequestHead
 from authproxy.wire.websocket import accept_value
 
 from .transport.test_stream import Pair
@@ -381,6 +382,8 @@ class SocketTests(SynchronousTestCase):
 
         class Exchange:
             sent = 0
+            head = RequestHead(b"GET", b"/ws/client/", 11, [])
+            site = self.world.site
 
         self.exchange: Any = Exchange()
         for pair in (self.left, self.right):
