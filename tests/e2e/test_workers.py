@@ -204,14 +204,18 @@ class ServingTests(WorkersTests):
 
 class TellingTests(WorkersTests):
     def metrics(self) -> dict[str, float]:
+        """The sums of all that has a name."""
         url = f"http://{LOOPBACK}:{self.admin}/metrics"
         with urllib.request.urlopen(url, timeout=PATIENCE) as got:
             self.assertTrue(got.headers["content-type"].startswith("text/plain; version=0.0.4"))
             lines = got.read().decode().splitlines()
-        return {
-            name: float(value)
-            for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
-        }
+        sums: dict[str, float] = {}
+        for line in lines:
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                sums[name] = sums.get(name, 0) + float(value)
+        return sums
 
     def with_admin(self, stage: Stage, upstream: int, **more: Any) -> None:
         with socket.create_server((LOOPBACK, 0)) as free:
