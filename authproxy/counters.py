@@ -127,9 +127,7 @@ def _of_sites(sites: Iterable[SiteCounts]) -> Snapshot:
     }  # fmt: skip
     for site in sites:
         name = site.name
-        for (method, status, version), count in site.requests.items():
-            key = f"{name}\t{method.decode()}\t{status}xx\t{_VERSIONS[version]}"
-            found["requests"][key] = count
+        found["requests"] |= _requests(site)
         found["request_seconds"] |= _histogram(name, site.durations, site.seconds)
         found["upstream_first_byte_seconds"] |= _histogram(
             name, site.first_bytes, site.first_byte_seconds
@@ -145,6 +143,16 @@ def _of_sites(sites: Iterable[SiteCounts]) -> Snapshot:
             ("upstream_reuses", site.reuses),
         ):
             found.setdefault(counted, {})[name] = value
+    return found
+
+
+def _requests(site: SiteCounts) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for version, methods in site.requests.items():
+        for method, statuses in methods.items():
+            for status, count in statuses.items():
+                key = f"{site.name}\t{method.decode()}\t{status // 100}xx\t{_VERSIONS[version]}"
+                found[key] = found.get(key, 0) + count
     return found
 
 
