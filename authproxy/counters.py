@@ -86,6 +86,7 @@ COUNTED = (
         "upstream_faults", "Requests that upstream left without a whole response.",
         ("site", "reason"),
     ),
+    Counted("upstream_checks", "Health checks.", ("site", "upstream", "result")),
     Counted("access_lines_lost", "Lines that the access log could not take."),
     Counted("worker_restarts", "Workers that ended unasked and were replaced."),
     _open("workers", "Worker processes that serve."),
@@ -95,6 +96,9 @@ COUNTED = (
     _open("websockets", "Open WebSockets, by authentik's paths.", "path"),
     _open("upstream_connections", "Connections to upstream, by what they do.", "site", "state"),
     _open("upstream_waiting", "Requests that wait for a connection to upstream.", "site"),
+    _open(
+        "upstream_up", "Worker processes for which the upstream server is up.", "site", "upstream"
+    ),
     _open(
         CERTIFICATES,
         "When the certificate expires, in seconds since the epoch.",

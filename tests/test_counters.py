@@ -22,6 +22,7 @@ from .world import OK, World, get, say
 
 SITE = "sso.example.com"
 BY_THE_SUPERVISOR = {"workers", "worker_restarts", "certificate_expiry_timestamp_seconds"}
+OF_CHECKS = {"upstream_up", "upstream_checks"}  # where they are made
 POST = b"POST / HTTP/1.1\r\nHost: sso.example.com\r\nContent-Length: 4\r\n\r\n"
 
 
@@ -70,7 +71,9 @@ class RequestTests(_Tests):
         self.ask(get())
         self.ask(get(b"/", b"X-Real-IP: 1"))
         seen = self.seen()
-        self.assertEqual(set(seen) | BY_THE_SUPERVISOR, {counted.name for counted in COUNTED})
+        self.assertEqual(
+            set(seen) | BY_THE_SUPERVISOR | OF_CHECKS, {counted.name for counted in COUNTED}
+        )
         for counted in COUNTED:
             for key in seen.get(counted.name, {}):
                 parts = key.split("\t") if key else []

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import metrics
 from authproxy.counters import BUCKETS, COUNTED, Counted, Snapshot
+from authproxy.transport.opening import REFUSED
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "metrics.md"
@@ -138,6 +139,23 @@ def expressions(node: Any) -> Iterator[str]:
             yield from expressions(value)
 
 
+def raised(series: dict[str, str], alerts: list[str]) -> dict[str, Any]:
+    """A test of promtool's: these numbers, one a minute, raise these alerts, seen after 88."""
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": of} for name, of in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                "eval_time": "88m",
+                "exp_samples": [
+                    {"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts
+                ],
+            }
+        ],
+    }
+
+
 class ShippedTests(SynchronousTestCase):
     """The dashboard, the alerts and the page speak of what there is."""
 
@@ -192,6 +210,63 @@ class ShippedTests(SynchronousTestCase):
         status, words = promtool("check", "rules", str(ALERTS))
         self.assertEqual(status, 0, words)
         self.assertIn(f"{ALERTS.read_text().count('- alert:')} rules found", words)
+
+    @WITH_PROMTOOL
+    def test_alerts_are_raised(self) -> None:
+        """By numbers that mean trouble, and not by those that do not."""
+        quiet = {
+            'up{job="authproxy"}': "1x90",
+            'authproxy_requests_total{site="a", status="2xx"}': "0+600x90",
+            'authproxy_requests_total{site="a", status="5xx"}': "0+6x90",
+            'authproxy_upstream_faults_total{site="a", reason="cut"}': "0+1x90",
+            'authproxy_upstream_first_byte_seconds_bucket{site="a", le="2.5"}': "0+600x90",
+            'authproxy_upstream_first_byte_seconds_bucket{site="a", le="5.0"}': "0+606x90",
+            'authproxy_upstream_first_byte_seconds_bucket{site="a", le="+Inf"}': "0+606x90",
+            'authproxy_upstream_waiting{site="a"}': "0x90",
+            'authproxy_upstream_up{site="a", upstream="b"}': "2x90",
+            'authproxy_websockets{path="/ws/outpost/"}': "0x90",
+            'authproxy_certificate_expiry_timestamp_seconds{site="a"}': "2000000x90",
+            f'authproxy_failed_openings_total{{reason="{REFUSED}"}}': "0+1x90",
+            'authproxy_dropped_fields_total{field="x-forwarded-for"}': "0+60x90",
+            "authproxy_worker_restarts_total": "0x30 1x60",
+            "authproxy_access_lines_lost_total": "3x90",
+        }
+        trouble = {
+            "AuthproxyDown": {'up{job="authproxy"}': "1x30 0x60"},
+            "AuthproxyErrors": {'authproxy_requests_total{site="a", status="5xx"}': "0+90x90"},
+            "AuthproxyUpstreamFaults": {
+                'authproxy_upstream_faults_total{site="a", reason="cut"}': "0+20x90"
+            },
+            "AuthproxyUpstreamDown": {'authproxy_upstream_up{site="a", upstream="b"}': "2x30 0x60"},
+            "AuthproxyUpstreamSlow": {
+                'authproxy_upstream_first_byte_seconds_bucket{site="a", le="5.0"}': "0+700x90",
+                'authproxy_upstream_first_byte_seconds_bucket{site="a", le="+Inf"}': "0+700x90",
+            },
+            "AuthproxyRequestsWait": {'authproxy_upstream_waiting{site="a"}': "3x90"},
+            "AuthproxyOutpostsGone": {'authproxy_websockets{path="/ws/outpost/"}': "5x60 0x30"},
+            "AuthproxyCertificateExpires": {
+                'authproxy_certificate_expiry_timestamp_seconds{site="a"}': "900000x90"
+            },
+            "AuthproxyCertificateRefused": {
+                f'authproxy_failed_openings_total{{reason="{REFUSED}"}}': "0+20x90"
+            },
+            "AuthproxyProxyNotTrusted": {
+                'authproxy_dropped_fields_total{field="x-forwarded-for"}': "0+600x90"
+            },
+            "AuthproxyWorkersDie": {"authproxy_worker_restarts_total": "0+1x90"},
+            "AuthproxyAccessLinesLost": {"authproxy_access_lines_lost_total": "0+1x90"},
+        }
+        expired = {'authproxy_certificate_expiry_timestamp_seconds{site="a"}': "900x90"}
+        tests = [raised(quiet, [])]
+        tests += [raised(quiet | change, [alert]) for alert, change in trouble.items()]
+        both = ["AuthproxyCertificateExpires", "AuthproxyCertificateExpired"]
+        tests.append(raised(quiet | expired, both))
+        known = set(re.findall(r"- alert: (\w+)", ALERTS.read_text()))
+        self.assertEqual({*trouble, *both}, known)
+        path = Path(self.mktemp())
+        path.write_text(json.dumps({"rule_files": [str(ALERTS)], "tests": tests}))
+        status, words = promtool("test", "rules", str(path))
+        self.assertEqual(status, 0, words)
 
     def test_the_page_names_every_metric_and_no_other(self) -> None:
         """With its labels."""

@@ -8,12 +8,16 @@ import socket
 import ssl
 import time
 import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from unittest import skipUnless
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.control import ask
 
 from ..test_metrics import promtool
 from .processes import (
@@ -28,6 +32,7 @@ from .processes import (
     read_head,
     request,
     response,
+    toml,
     until,
 )
 from .test_websockets import UPGRADE, switching
@@ -66,10 +71,11 @@ class _Tests(Staged, SynchronousTestCase):
             "https": [f"{LOOPBACK}:0"], "http": [f"{LOOPBACK}:0"],
             "admin": f"{LOOPBACK}:{self.admin}",
         }  # fmt: skip
-        document = stage.configuration(self.scripted(upstream).url, listen=listen)
+        self.document = stage.configuration(self.scripted(upstream).url, listen=listen)
+        self.document["workers"] = self.workers
         other = {"hosts": [OTHER_HOST], "upstream": f"http://{LOOPBACK}:1"}
-        document["site"].append(other | stage.certificate(OTHER_HOST))
-        return stage.proxy(document | {"workers": self.workers})
+        self.document["site"].append(other | stage.certificate(OTHER_HOST))
+        return stage.proxy(self.document)
 
     def text(self) -> bytes:
         url = f"http://{LOOPBACK}:{self.admin}/metrics"
@@ -100,8 +106,39 @@ class _Tests(Staged, SynchronousTestCase):
         self.assertTrue(read_head(sock).startswith(b"HTTP/1.1 101 "))
         return sock
 
+    def reload(self) -> None:
+        """What was counted stays, of sites that changed too; certificates are the new ones."""
+        with self.connected() as sock:
+            sock.sendall(request("/"))
+            response(sock)
+        until(lambda: self.value("requests", site=HOST) == 1, "it is counted")
+        expiry = self.value("certificate_expiry_timestamp_seconds", site=HOST)
+        leaf = self.here.authority.issue_cert(HOST, not_after=datetime(2040, 1, 1, tzinfo=UTC))
+        site, other = self.document["site"]
+        renewed = {
+            "certificate": str(self.here.file("new.pem", leaf.cert_chain_pems[0].bytes())),
+            "private_key": str(self.here.file("new.key", leaf.private_key_pem.bytes())),
+            "x_forwarded_for": "append",
+        }
+        document = self.document | {"site": [site | renewed, other], "pool": {"idle": 7}}
+        Path(self.proxy.popen.args[-1]).write_text(toml(document))  # type: ignore[index]
+        control = self.document["listen"]["control"]
+        self.assertEqual(ask(control, "reload", PATIENCE), {"problem": ""}, str(self.proxy))
+        with self.connected() as sock:
+            sock.sendall(request("/"))
+            response(sock)
+        until(lambda: self.value("requests", site=HOST) == 2, "both are counted")
+        self.assertEqual(self.value("upstream_dials", site=HOST), 2)
+        self.assertEqual(self.value("tls_handshakes"), 2)
+        now = self.value("certificate_expiry_timestamp_seconds", site=HOST)
+        self.assertNotEqual(now, expiry)
+        self.assertEqual(now, datetime(2040, 1, 1, tzinfo=UTC).timestamp())
+
 
 class OneProcessTests(_Tests):
+    def test_a_reload(self) -> None:
+        self.reload()
+
     def test_requests(self) -> None:
         sockets = [self.connected() for _ in range(MANY)]
         for sock in sockets:
@@ -201,6 +238,9 @@ class WebSocketTests(_Tests):
 
 class TwoWorkersTests(_Tests):
     workers = 2
+
+    def test_a_reload(self) -> None:
+        self.reload()
 
     def test_sums(self) -> None:
         sockets = [self.connected() for _ in range(2 * MANY)]
