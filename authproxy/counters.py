@@ -131,6 +131,7 @@ def _of_sites(sites: Iterable[SiteCounts]) -> Snapshot:
     }  # fmt: skip
     for site in sites:
         name = site.name
+        site.settle()
         found["requests"] |= _requests(site)
         found["request_seconds"] |= _histogram(name, site.durations, site.seconds)
         found["upstream_first_byte_seconds"] |= _histogram(

@@ -21,6 +21,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 # RFC 9110 9 and RFC 5789; every other is OTHER.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 OTHER = b"other"
+BATCH = 128  # requests that are added up together
 # Of authentik's WebSockets: flows in browsers, outposts, remote access in browsers and in outposts.
 WEBSOCKETS = ("/ws/client/", "/ws/outpost/", "/ws/rac/", "/ws/outpost_rac/", "other")
 # authentik may be served below a path of its own (AUTHENTIK_WEB__PATH).
@@ -34,14 +35,17 @@ def websocket_path(target: bytes) -> str:
 
 
 class SiteCounts:
-    """The counts of one site. Only `over` and `first_byte` do more than add one.
+    """The counts of one site.
 
+    A request that is over costs an entry; they are added up together (`settle`), which takes half
+    of the time.
     `requests` is version as in RequestHead -> method -> status -> number. Buckets
     are not cumulative. Octets of content are counted when the request is over, those of a WebSocket
     when it is closed.
     """
 
     __slots__ = (
+        "_ended",
         "content_received",
         "content_sent",
         "dial_failures",
@@ -77,32 +81,44 @@ class SiteCounts:
         self.dial_failures = 0
         self.reuses = 0
         self.faults: dict[str, int] = {}
+        # Version, method, status, seconds, seconds to the first byte (-1.0: not known), octets
+        # received and sent.
+        self._ended: list[tuple[int, bytes, int, float, float, int, int]] = []
 
     def over(self, exchange: Exchange, now: float) -> None:
-        """A request is over, or a WebSocket, whose duration would say nothing of requests."""
-        # For every request, hence no calls, and no key to be made: a tuple of these costs twice as
-        # much as the three look-ups.
-        head, status = exchange.head, exchange.status
-        try:
-            self.requests[head.version][head.method][status] += 1
-        except KeyError:
-            self._count_first(head.version, head.method, status)
-        if status == 101:
-            return
-        received, asked = exchange.received, exchange.asked
-        if received:
+        """A request is over, or a WebSocket."""
+        head, asked, ended = exchange.head, exchange.asked, self._ended
+        ended.append(
+            (
+                head.version, head.method, exchange.status, now - exchange.started,
+                now - asked if asked else -1.0, exchange.received, exchange.sent,
+            )
+        )  # fmt: skip
+        if len(ended) >= BATCH:
+            self.settle()
+
+    def settle(self) -> None:
+        """Add up what is over: before anybody reads the counts."""
+        requests, durations, first_bytes = self.requests, self.durations, self.first_bytes
+        for version, method, status, seconds, first, received, sent in self._ended:
+            # No key is made: a tuple of these costs twice as much as the three look-ups.
+            try:
+                requests[version][method][status] += 1
+            except KeyError:
+                self._count_first(version, method, status)
+            if status == 101:
+                continue  # how long a WebSocket was open says nothing of requests
             self.content_received += received
-        self.content_sent += exchange.sent
-        seconds = now - exchange.started
-        self.seconds += seconds
-        bucket = bisect_left(BOUNDS, seconds)
-        self.durations[bucket] += 1
-        if asked:
-            seconds = now - asked
-            self.first_byte_seconds += seconds
-            if bucket and seconds <= BOUNDS[bucket - 1]:  # mostly it is the same
-                bucket = bisect_left(BOUNDS, seconds)
-            self.first_bytes[bucket] += 1
+            self.content_sent += sent
+            self.seconds += seconds
+            bucket = bisect_left(BOUNDS, seconds)
+            durations[bucket] += 1
+            if first >= 0.0:
+                self.first_byte_seconds += first
+                if bucket and first <= BOUNDS[bucket - 1]:  # mostly it is the same
+                    bucket = bisect_left(BOUNDS, first)
+                first_bytes[bucket] += 1
+        self._ended.clear()
 
     def _count_first(self, version: int, method: bytes, status: int) -> None:
         """One that is not there yet, or has a method that never is."""

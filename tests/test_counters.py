@@ -13,7 +13,7 @@ from authproxy.errors import ConnectFailed
 from authproxy.gateway import MOST_REASONS, Site
 from authproxy.notify import status
 from authproxy.settings import Settings, Timeouts
-from authproxy.sitecounts import WEBSOCKETS, websocket_path
+from authproxy.sitecounts import BATCH, WEBSOCKETS, websocket_path
 from authproxy.wire.errors import ProtocolError
 
 from .test_relay import SWITCHING, UPGRADE
@@ -97,10 +97,11 @@ class RequestTests(_Tests):
 
     def test_methods_that_clients_make_up(self) -> None:
         """They are one: who can make up label values can fill Prometheus' memory."""
-        for n in range(100):
+        for n in range(BATCH + 2):
             self.ask(get(method=b"BREW%d" % n))
-        self.assertEqual(self.of("requests"), {f"{SITE}\tother\t2xx\t1.1": 100})
-        self.assertEqual(self.world.site.counts.requests, {11: {b"other": {200: 100}}})
+        self.assertEqual(self.world.site.counts.requests, {11: {b"other": {200: BATCH}}})
+        self.assertEqual(self.of("requests"), {f"{SITE}\tother\t2xx\t1.1": BATCH + 2})
+        self.assertEqual(self.of("request_seconds")[f"{SITE}\t0.001"], BATCH + 2)
 
     def test_of_no_site(self) -> None:
         for n in range(3):
