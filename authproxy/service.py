@@ -37,8 +37,8 @@ from .transport.opening import Listener
 
 FLUSH = 1.0  # seconds that an access line waits at most
 DRAIN_TICK = 0.05  # seconds between two looks at what is left
-# Seconds over which relays close: outposts must not all come back at once. What follows in a restart
-# by socket activation are timeouts.linger for those that do not close, and a start of 2 to 3 s: who
+# Seconds over which relays close: outposts must not all come back at once. In a restart by socket
+# activation timeouts.linger follows, for those that do not close, and a start of 2 to 3 s: who
 # connects meanwhile is to wait for less than 12.
 RELAY_SPREAD = 5.0
 

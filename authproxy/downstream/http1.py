@@ -363,11 +363,11 @@ class Connection(protocol.Protocol):
     def drain(self) -> None:
         """Close as soon as no request runs."""
         self._last = True
-        if self._receive is self._next and not self._begun:
-            if self._requests:
-                self._close()
-            else:  # it was opened for a request, which is on its way
-                self.deadline = self._gateway.now() + self._gateway.timeouts.linger
+        idle = self._receive is self._next and not self._begun
+        if idle and self._requests:
+            self._close()
+        elif idle:  # it was opened for a request, which is on its way
+            self.deadline = self._gateway.now() + self._gateway.timeouts.linger
 
     def _linger(self) -> None:
         """More of the request may be on its way."""
