@@ -31,6 +31,7 @@ from .transport.listening import listen, listen_on
 from .transport.opening import Listener, Opening
 from .trust import UNIX_PEER, TrustedNetworks
 from .upstream.dialler import Dialler
+from .upstream.health import watch
 from .upstream.pool import Pool
 from .upstream_tls import UpstreamTLS
 
@@ -162,7 +163,9 @@ def _sites(
         if number in identity.self_signed:
             hsts = b""
         append = site.x_forwarded_for == "append"
-        sites.append(Site(site.hosts, pool, append=append, hsts=hsts))
+        made = Site(site.hosts, pool, append=append, hsts=hsts)
+        watch(pool, made.name, site.first_name, settings.health, dialler.dial, deadlines)
+        sites.append(made)
     return sites
 
 

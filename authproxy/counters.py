@@ -114,6 +114,7 @@ def snapshot(gateway: Gateway, access: AccessLog) -> Snapshot:
         **_of_sites(gateway.counts.values()),
         **_of_relays(gateway),
         **_of_pools(gateway.sites),
+        **_of_checks(gateway.sites),
         "dropped_fields": dict(gateway.dropped_fields),
         "refused": dict(gateway.refused),
         "tls_handshakes": dict(gateway.handshakes),
@@ -127,7 +128,7 @@ def snapshot(gateway: Gateway, access: AccessLog) -> Snapshot:
 def _of_sites(sites: Iterable[SiteCounts]) -> Snapshot:
     found: Snapshot = {
         "requests": {}, "request_seconds": {}, "upstream_first_byte_seconds": {},
-        "upstream_faults": {},
+        "upstream_faults": {}, "upstream_checks": {},
     }  # fmt: skip
     for site in sites:
         name = site.name
@@ -139,6 +140,8 @@ def _of_sites(sites: Iterable[SiteCounts]) -> Snapshot:
         )
         for reason, count in site.faults.items():
             found["upstream_faults"][f"{name}\t{reason}"] = count
+        for (upstream, result), count in site.checks.items():
+            found["upstream_checks"][f"{name}\t{upstream}\t{result}"] = count
         for counted, value in (
             ("content_received_bytes", site.content_received),
             ("content_sent_bytes", site.content_sent),
@@ -201,6 +204,17 @@ def _of_pools(sites: Iterable[Site]) -> Snapshot:
         connections[f"{name}\tdialling"] = sum(server.dialling for server in servers)
         waiting[name] = site.pool.waiting
     return {"upstream_connections": connections, "upstream_waiting": waiting}
+
+
+def _of_checks(sites: Iterable[Site]) -> Snapshot:
+    servers = [(site.name, server) for site in sites for server in site.pool.servers]
+    return {
+        "upstream_up": {
+            f"{name}\t{server.name}": int(server.health.up)
+            for name, server in servers
+            if server.health is not None
+        }
+    }
 
 
 def _of_connections(connections: Iterable[Any]) -> Snapshot:

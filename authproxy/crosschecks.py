@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .settings import Settings, SiteSettings
+from .wire.grammar import TARGET
 
 
 def problems(settings: Settings) -> list[tuple[str, str]]:
@@ -15,6 +16,7 @@ def problems(settings: Settings) -> list[tuple[str, str]]:
     return [
         *_listeners(settings),
         *_limits(settings),
+        *_health(settings),
         *_sites(settings),
     ]
 
@@ -87,6 +89,16 @@ def _limits(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "limits.line_bytes", "one line cannot be larger than limits.head_bytes allows."
     if settings.pool.idle > settings.pool.connections:
         yield "pool.idle", "more idle connections than pool.connections allows in all."
+
+
+def _health(settings: Settings) -> Iterator[tuple[str, str]]:
+    path = settings.health.target
+    if path and not (path.isascii() and TARGET.fullmatch(path.encode())):
+        yield (
+            "health.path",
+            "must be as it stands in a request: visible ASCII characters without #. authentik's is"
+            ' "/-/health/ready/".',
+        )
 
 
 def _sites(settings: Settings) -> Iterator[tuple[str, str]]:

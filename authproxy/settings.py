@@ -215,6 +215,18 @@ class PoolSettings:
 
 
 @frozen
+class HealthSettings:
+    """[health], of every upstream server. Without a target (key: path) nothing is checked."""
+
+    target: Path = "/-/health/ready/"
+    interval: Seconds = 10
+    interval_down: Seconds = 2
+    timeout: Seconds = 3
+    failures: Annotated[int, Range(1, 100, "")] = 2
+    successes: Annotated[int, Range(1, 100, "")] = 1
+
+
+@frozen
 class SiteSettings:
     """One [[site]]. Without hosts it serves every host.
 
@@ -260,6 +272,7 @@ class Settings:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     pool: PoolSettings = PoolSettings()
+    health: HealthSettings = HealthSettings()
     sites: tuple[SiteSettings, ...] = Factory(lambda: (SiteSettings(),))
     path: str = ""
 

@@ -46,6 +46,7 @@ class SiteCounts:
 
     __slots__ = (
         "_ended",
+        "checks",
         "content_received",
         "content_sent",
         "dial_failures",
@@ -81,6 +82,7 @@ class SiteCounts:
         self.dial_failures = 0
         self.reuses = 0
         self.faults: dict[str, int] = {}
+        self.checks: dict[tuple[str, str], int] = {}  # by upstream server and result
         # Version, method, status, seconds, seconds to the first byte (-1.0: not known), octets
         # received and sent.
         self._ended: list[tuple[int, bytes, int, float, float, int, int]] = []

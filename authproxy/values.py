@@ -23,7 +23,7 @@ from .settings import Form, Listen, ListenAddress, Range, Settings, SiteSettings
 from .trust import UNIX_PEER
 
 # Where the name of an attribute is not that of the key.
-KEYS = {"sites": "site", "upstreams": "upstream"}
+KEYS = {"sites": "site", "target": "path", "upstreams": "upstream"}
 _NOT_IN_FILES = ("path", "http_explicit", "https_explicit", "admin_explicit")
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

@@ -20,7 +20,7 @@ from authproxy.config import ConfigError, Problem, loads
 from authproxy.settings import Settings, SiteSettings, Verify
 
 EXAMPLE = pathlib.Path(authproxy.__file__).parent.parent / "etc" / "authproxy.toml"
-SECTIONS = ("listen", "trust", "log", "tls", "timeouts", "limits", "pool")
+SECTIONS = ("listen", "trust", "log", "tls", "timeouts", "limits", "pool", "health")
 SETTINGS = settings(
     derandomize=True,
     database=None,
@@ -208,6 +208,11 @@ class WordsTests(SynchronousTestCase):
             ("[limits]\nhead_bytes = 65536.0", "limits.head_bytes: must be a whole number"),
             ("[limits]\nline_bytes = 70000", "limits.line_bytes: one line cannot be larger"),
             ("[pool]\nidle = 300", "pool.idle: more idle connections than pool.connections"),
+            ('[health]\npath = "-/health/ready/"', "health.path: must be an absolute path"),
+            ('[health]\npath = "/a b"', "health.path: must be as it stands in a request"),
+            ('[health]\npath = "/a\\r\\nb: c"', "health.path: must be as it stands in a request"),
+            ('[health]\npath = "/\u00fc"', "health.path: must be as it stands in a request"),
+            ("[health]\nfailures = 0", "health.failures: must be a whole number from 1 to 100"),
             ("[log]\naccess = 1", 'log.access: must be a text in quotes, not 1. Write "1".'),
             (
                 '[[site]]\nhosts = "a.example"',
@@ -300,10 +305,8 @@ class WordsTests(SynchronousTestCase):
                 "connections: there is no such setting here. It belongs in [limits] or [pool]",
             ),
             ("[log]\nzzz = 1", "log.zzz: there is no such setting. There are: access, format."),
-            (
-                'path = "x"',
-                "path: there is no such setting. There are: workers, listen, trust, log, ",
-            ),
+            ('path = "x"', "path: there is no such setting. Did you mean health?"),
+            ("zzz = 1", "zzz: there is no such setting. There are: workers, listen, trust, log, "),
             ("[listen]\nhttp_explicit = true", "listen.http_explicit: there is no such setting."),
         ):
             found = one(text)

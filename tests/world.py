@@ -17,7 +17,8 @@ from authproxy.gateway import Gateway, Site
 from authproxy.settings import Settings
 from authproxy.trust import Client
 from authproxy.upstream.connection import Connection as Upstream
-from authproxy.upstream.pool import Pool, Server
+from authproxy.upstream.pool import Pool
+from authproxy.upstream.server import Server
 from authproxy.wire.heads import HeadLimits, RequestHead
 
 from .transports import FakeTransport, connect

@@ -24,7 +24,7 @@ from ..wire.responses import parse_response
 
 if TYPE_CHECKING:
     from ..transport.stream import Stream
-    from .pool import Server
+    from .server import Server
 
 # A 1xx costs an upstream nothing to send; a response of nothing else would never end.
 MOST_INFORMATIONAL = 32

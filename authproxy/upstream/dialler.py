@@ -21,7 +21,7 @@ from ..transport.stream import Stream
 from ..upstream_tls import VerificationError
 from ..wire.heads import HeadLimits
 from .connection import Connection
-from .pool import Server
+from .server import Server
 
 
 class Dialler:

@@ -3,8 +3,11 @@
 Every decision is made in `_assign`, which does no I/O of its own and is called whenever something
 changed: a connection came back, a dial ended, somebody began to wait. Rules:
 
-- The server with the fewest connections in use is asked first; one whose last dial failed is asked
-  only when no other is left, until its backoff is over.
+- The server with the fewest connections in use is asked first. One that checks found down is asked
+  only when no other is up, one whose last dial failed not before its backoff is over, if there are
+  others.
+- Whoever waits hears of a failed dial only when every server failed since the wait began. Nothing
+  was sent, so that holds for any method. Beside a slow dial another server is dialled.
 - On a server the connection that was given back last goes first: the others age, and close.
 - More than pool.idle are kept for a moment only: who is busy needs them again at once.
 - Who waits is served in order, and each wait has a deadline.
@@ -15,7 +18,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -27,9 +30,11 @@ from ..errors import ConnectFailed, NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
 from ..sitecounts import SiteCounts
 from .connection import Connection
+from .server import Server
 
-BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
-BACKOFF_MOST = 16.0
+# Seconds after which a dial is no longer waited for alone: another server is dialled beside it. One
+# that is there takes a few milliseconds, one behind a dead network all of timeouts.connect.
+SLOW_DIAL = 1.0
 # Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would
 # be dialled again and again: with 128 requests under way and 32 idle, 199 us each instead of 34.
 EXCESS = 2.0
@@ -50,37 +55,11 @@ class Waiter(Protocol):
         """There is none."""
 
 
-class Server:
-    """One upstream server of a pool: its idle connections, its counts, its backoff."""
-
-    __slots__ = (
-        "connections",
-        "dialling",
-        "failed_last",
-        "failed_until",
-        "failures",
-        "idle",
-        "leased",
-        "name",
-        "pool",
-        "upstream",
-    )
-
-    def __init__(self, pool: Pool, upstream: Upstream) -> None:
-        self.pool = pool
-        self.upstream = upstream
-        self.name = str(upstream)
-        self.idle: list[Connection] = []
-        self.leased = 0
-        self.dialling = 0
-        self.connections: set[Connection] = set()
-        self.failed_until = 0.0
-        self.failed_last = 0  # the number of the failure: later is more
-        self.failures = 0
-
-    def forget(self, connection: Connection) -> None:
-        """It is closed, or became a relay."""
-        self.pool.forget(connection)
+class _Waiting(NamedTuple):
+    waiter: Waiter
+    until: float
+    fresh: bool  # only a connection that never carried a request will do
+    failed: int  # how many dials had failed when the wait began
 
 
 class Pool:
@@ -104,11 +83,11 @@ class Pool:
         self._settings = settings
         self._deadlines = deadlines
         self._dial = dial
-        # (who waits, until when, whether only a connection that never carried a request will do)
-        self._queue: deque[tuple[Waiter, float, bool]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._closed = False
         self._retired = False
-        self._dials_open: set[Deferred[Connection]] = set()
+        # When each becomes slow; NEVER for those that are. The oldest comes first.
+        self._dials_open: dict[Deferred[Connection], tuple[Server, float]] = {}
         deadlines.add(self)
 
     def __repr__(self) -> str:
@@ -144,14 +123,14 @@ class Pool:
         waiting = len(self._queue) - sum(server.dialling for server in self.servers)
         if waiting >= self._settings.waiting and not self._may_dial():
             raise NoCapacity("pool.waiting requests wait for an upstream connection already")
-        deadline = self._deadlines.now() + self._settings.wait
-        self._queue.append((waiter, deadline, fresh))
+        until = self._deadlines.now() + self._settings.wait
+        self._queue.append(_Waiting(waiter, until, fresh, self._failed))
         self._assign()
         return None
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """This one no longer wants a connection."""
-        self._queue = deque(entry for entry in self._queue if entry[0] is not waiter)
+        self._queue = deque(entry for entry in self._queue if entry.waiter is not waiter)
 
     # What connections call.
 
@@ -216,7 +195,11 @@ class Pool:
         # Of servers that failed, the one that was tried longest ago.
         return sorted(
             self.servers,
-            key=lambda s: (s.failed_last if s.failed_until > now else 0, s.leased + s.dialling),
+            key=lambda s: (
+                s.down,
+                s.failed_last if s.failed_until > now else 0,
+                s.leased + s.dialling,
+            ),
         )
 
     def _alive(self, connection: Connection) -> bool:
@@ -239,38 +222,50 @@ class Pool:
             if connection is None:
                 break
             self._queue.remove(entry)
-            entry[0].leased(connection)
-        dialling = sum(s.dialling for s in self.servers)
+            entry.waiter.leased(connection)
+        dialling = sum(s.dialling - s.slow for s in self.servers)
         while dialling < len(self._queue) and self._may_dial() and not self._closed:
-            self._begin_dial(self._by_load()[0])
+            server, untried = self._next_to_dial()
+            if not untried and any(s.slow for s in self.servers):
+                break  # all failed, but for the slow ones: theirs is the last word
+            self._begin_dial(server)
             dialling += 1
         self._watch()
 
-    def _first_for_used(self) -> tuple[Waiter, float, bool] | None:
+    def _next_to_dial(self) -> tuple[Server, bool]:
+        """The server to dial, and whether it is one that did not fail since who waits first began
+        to."""
+        began = self._queue[0].failed
+        servers = self._by_load()
+        untried = [server for server in servers if server.failed_last <= began]
+        return (untried or servers)[0], bool(untried)
+
+    def _first_for_used(self) -> _Waiting | None:
         """The first in the queue that takes a connection that carried requests. Who wants a fresh
         one does so only where none is made and none may be."""
         for entry in self._queue:
-            if not entry[2] or not (self._dials_open or self._may_dial()):
+            if not entry.fresh or not (self._dials_open or self._may_dial()):
                 return entry
         return None
 
     def _begin_dial(self, server: Server) -> None:
         server.dialling += 1
         self.counts.dials += 1
+        slow_at = self._deadlines.now() + SLOW_DIAL if len(self.servers) > 1 else NEVER
         dialling = self._dial(server)
-        self._dials_open.add(dialling)
+        self._dials_open[dialling] = server, slow_at
         dialling.addBoth(self._dialled, server, dialling)
 
     def _dialled(
         self, result: Connection | Failure, server: Server, dialling: Deferred[Connection]
     ) -> None:
-        self._dials_open.discard(dialling)
+        if self._dials_open.pop(dialling, None) == (server, NEVER) and len(self.servers) > 1:
+            server.slow -= 1
         server.dialling -= 1
         if isinstance(result, Failure):
             self._dial_failed(result, server)
             return
-        server.failures = 0
-        server.failed_until = 0.0
+        server.recovered()
         server.connections.add(result)
         server.leased += 1
         if self._queue:
@@ -281,31 +276,47 @@ class Pool:
             self.give_back(result)
 
     def _dial_failed(self, reason: Failure, server: Server) -> None:
-        now = self._deadlines.now()
-        self._failed += 1
         self.counts.dial_failures += 1
-        server.failed_last = self._failed
-        if server.failed_until <= now:  # of several dials at once only the first counts
-            server.failures = min(server.failures + 1, 10)
-        server.failed_until = now + min(BACKOFF * 2 ** (server.failures - 1), BACKOFF_MOST)
+        self._count_failure(server)
         if self._closed:
             return
         error = reason.value
         if not isinstance(error, UpstreamError):
             log.failure("Dialling {upstream} failed", reason, upstream=server.upstream)
             error = UpstreamError("an internal error while dialling")
-        others = any(s.failed_until <= now for s in self.servers)
-        if not others and len(self._queue) > sum(s.dialling for s in self.servers):
-            # No other server is left to try: this dial was one waiter's last chance.
-            waiter, *_ = self._queue.popleft()
-            waiter.lease_failed(error)
+        if len(self._queue) > sum(s.dialling for s in self.servers):
+            _, untried = self._next_to_dial()
+            if not untried:  # this dial was one waiter's last chance
+                waiter, *_ = self._queue.popleft()
+                waiter.lease_failed(error)
         self._assign()
 
+    def _count_failure(self, server: Server) -> None:
+        self._failed += 1
+        server.failed(self._failed, self._deadlines.now())
+
+    def mark(self, server: Server, down: bool) -> None:
+        """What its checks say: whether a server is down, or (again or still) up."""
+        server.down = down
+        if not down:
+            if server.failed_last:
+                server.recovered()
+                self._assign()
+        elif any(not other.down for other in self.servers):
+            # They would wait for it to come back, and then fail the first POST that gets one.
+            for connection in list(server.idle):
+                connection.close()
+
     def deadline_passed(self, now: float) -> None:
-        """Whoever waited too long hears it."""
+        """Whoever waited too long hears it; a slow dial gets company."""
         overdue = []
-        while self._queue and self._queue[0][1] <= now:
-            overdue.append(self._queue.popleft()[0])
+        while self._queue and self._queue[0].until <= now:
+            overdue.append(self._queue.popleft().waiter)
+        for dialling, (server, slow_at) in self._dials_open.items():
+            if slow_at <= now:
+                self._dials_open[dialling] = server, NEVER
+                server.slow += 1
+                self._count_failure(server)
         # Before calling out: who raises there must not stop the clock of all others.
         self._watch()
         for waiter in overdue:
@@ -313,6 +324,10 @@ class Pool:
                 waiter.lease_failed(self._too_long())
             except Exception:
                 log.failure("A request that waited too long could not be answered")
+        try:
+            self._assign()
+        except Exception:
+            log.failure("A request could not go on with its connection")
 
     def _too_long(self) -> UpstreamError:
         dialled = [server.name for server in self.servers if server.dialling]
@@ -332,12 +347,17 @@ class Pool:
         self._retired = True
         self._settings = attrs.evolve(self._settings, idle=0)
         self._watch()
+        self._end_checks()
         self._close_idle()
 
     def _watch(self) -> None:
-        """Set the deadline by who waits first. Nothing refers to a retired pool but its users."""
+        """Set the deadline by who waits first, and by what they wait for. Nothing refers to a
+        retired pool but its users."""
         queue = self._queue
-        self.deadline = queue[0][1] if queue else NEVER
+        self.deadline = NEVER
+        if queue:
+            slow = (at for _, at in self._dials_open.values() if at < NEVER)
+            self.deadline = min(queue[0].until, next(slow, NEVER))
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)
 
@@ -346,9 +366,15 @@ class Pool:
             for connection in list(server.idle):
                 connection.close()
 
+    def _end_checks(self) -> None:
+        for server in self.servers:
+            if server.health is not None:
+                server.health.close()
+
     def close(self) -> None:
-        """No more: waiters are told, idle connections closed, dials given up."""
+        """No more: checks end, waiters are told, idle connections closed, dials given up."""
         self._closed = True
+        self._end_checks()
         self._deadlines.discard(self)
         while self._queue:
             waiter, *_ = self._queue.popleft()

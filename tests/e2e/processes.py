@@ -318,6 +318,8 @@ class Stage:
         workers = int(os.environ.get("AUTHPROXY_TEST_WORKERS", "1"))
         document: dict[str, Any] = {"workers": workers}
         document |= {"site": [served | dict(site or {})], "listen": listen}
+        # Origins here count their connections, and follow scripts; test_health.py is about checks.
+        document["health"] = {"path": ""}
         for name, section in sections.items():
             known = document.get(name, {})
             document[name] = known | dict(section) if isinstance(section, Mapping) else section

@@ -17,7 +17,8 @@ from authproxy.settings import Limits, Timeouts, Upstream
 from authproxy.transport.dialling import DialTimeout, TransportReactor
 from authproxy.upstream.connection import Connection
 from authproxy.upstream.dialler import Dialler, explain
-from authproxy.upstream.pool import Pool, Server
+from authproxy.upstream.pool import Pool
+from authproxy.upstream.server import Server
 from authproxy.upstream_tls import VerificationError
 
 NAME = "https://10.0.0.5:9443"

@@ -16,7 +16,8 @@ from authproxy.deadlines import RESOLUTION, Deadlines
 from authproxy.errors import ConnectFailed, NoCapacity, UpstreamError
 from authproxy.settings import PoolSettings, Timeouts, Upstream
 from authproxy.upstream.connection import Connection
-from authproxy.upstream.pool import BACKOFF, BACKOFF_MOST, EXCESS, PEEK_AFTER, Pool, Server
+from authproxy.upstream.pool import EXCESS, PEEK_AFTER, SLOW_DIAL, Pool
+from authproxy.upstream.server import BACKOFF, BACKOFF_MOST, Server
 from authproxy.wire.heads import HeadLimits, RequestHead
 
 from ..transports import FakeTransport, connect
@@ -549,19 +550,31 @@ class ServerTests(_Tests):
         self.assertEqual(len(self.dials), 1)
 
     def test_all_failed(self) -> None:
-        """Each request tries another one: the first that is back is found."""
+        """Each request tries all of them, the one that failed longest ago first: the first that is
+        back is found."""
         pool = self.pool(2)
-        self.take(pool)
+        first = self.take(pool)
         self.refused()
         self.advance(RESOLUTION)
         self.refused()
-        self.take(pool)
+        self.assertIsNotNone(first.error)
+        second = self.take(pool)
         self.assertEqual(self.dials[0][1], pool.servers[0])
         self.refused()
-        waiter = self.take(pool)
+        self.assertIsNone(second.error)
         self.assertEqual(self.dials[0][1], pool.servers[1])
         self.dialled()
-        self.assertEqual(self.names([waiter]), ["1"])
+        self.assertEqual(self.names([second]), ["1"])
+
+    def test_many_wait_while_all_fail(self) -> None:
+        """Each hears of it once, and no more is dialled than they could use."""
+        pool = self.pool(2)
+        waiters = [self.take(pool) for _ in range(5)]
+        while self.dials:
+            self.refused()
+        self.assertNotIn(None, [waiter.error for waiter in waiters])
+        self.assertLessEqual(pool.dials, 2 * len(waiters))
+        self.assertEqual((pool.open, pool.waiting), (0, 0))
 
     def test_idle_connections_of_a_server_that_failed_are_still_good(self) -> None:
         pool = self.pool()
@@ -577,6 +590,162 @@ class ServerTests(_Tests):
         self.dials.pop()[0].errback(RuntimeError("a bug"))
         self.assertIsInstance(waiter.error, UpstreamError)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class DownTests(_Tests):
+    """What checks say of servers decides their order, and nothing else."""
+
+    def hosts(self) -> list[str]:
+        """The last digit of each server that is dialled."""
+        return [server.upstream.host[-1] for _, server in self.dials]
+
+    def test_others_are_asked(self) -> None:
+        pool = self.pool(3)
+        pool.mark(pool.servers[1], down=True)
+        for _ in range(4):
+            self.take(pool)
+        self.assertEqual(self.hosts(), list("0202"))
+
+    def test_all_down(self) -> None:
+        """As if all were up: one that still starts says so itself."""
+        pool = self.pool(2)
+        for server in pool.servers:
+            pool.mark(server, down=True)
+        waiters = [self.take(pool), self.take(pool)]
+        self.assertEqual(self.hosts(), list("01"))
+        self.dialled()
+        self.assertIsNotNone(waiters[0].connection)
+
+    def test_the_only_one(self) -> None:
+        pool = self.pool()
+        [connection] = self.idle(pool)
+        pool.mark(pool.servers[0], down=True)
+        self.assert_idle(pool, connection)
+        self.assertIs(self.take(pool).connection, connection)
+
+    def test_one_that_is_down_is_the_last_resort(self) -> None:
+        pool = self.pool(2)
+        pool.mark(pool.servers[0], down=True)
+        waiter = self.take(pool)
+        self.assertEqual(self.hosts(), ["1"])
+        self.refused()
+        self.assertEqual(self.hosts(), ["0"])
+        self.dialled()
+        self.assertIsNotNone(waiter.connection)
+
+    def test_idle_connections(self) -> None:
+        """Where there is another server they are closed; those in use are not."""
+        pool = self.pool(2)
+        waiters = [self.take(pool) for _ in range(4)]
+        while self.dials:
+            self.dialled()
+        for waiter in waiters[2:]:
+            waiter.end()
+        busy, idle = (self.transport(waiter.connection) for waiter in (waiters[0], waiters[2]))  # type: ignore[arg-type]
+        pool.mark(pool.servers[0], down=True)
+        self.assertEqual((busy.ended, idle.ended), ("", "lose"))
+        self.assertEqual((pool.servers[0].idle, len(pool.servers[1].idle)), ([], 1))
+        waiters[0].end()
+        self.assertTrue(waiters[0].over)
+
+    def test_an_idle_one_of_it_only_without_another(self) -> None:
+        pool = self.pool(2)
+        waiters = [self.take(pool), self.take(pool)]
+        self.dialled()
+        self.dialled()
+        pool.mark(pool.servers[0], down=True)
+        waiters[0].end()  # 0 has an idle connection now
+        self.take(pool)
+        self.assertEqual(self.hosts(), ["1"])
+
+    def test_up_again(self) -> None:
+        pool = self.pool(2)
+        self.take(pool)
+        self.refused()
+        pool.mark(pool.servers[0], down=True)
+        pool.mark(pool.servers[0], down=False)
+        self.take(pool)  # its backoff is over, too
+        self.assertEqual(self.hosts(), ["1", "0"])
+
+    def test_up_again_for_those_who_wait(self) -> None:
+        """A slow dial is not waited for any longer when a server is found to be back."""
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.advance(SLOW_DIAL)
+        self.refused(1)
+        self.assertEqual(self.hosts(), ["0"])
+        pool.mark(pool.servers[1], down=False)
+        self.assertEqual(self.hosts(), ["0", "1"])
+        self.dialled(1)
+        self.assertIsNotNone(waiter.connection)
+
+
+class SlowDialTests(_Tests):
+    """A server behind a dead network answers nothing at all."""
+
+    def test_another_is_dialled_beside_it(self) -> None:
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.advance(SLOW_DIAL - RESOLUTION)
+        self.assertEqual(len(self.dials), 1)
+        self.advance(RESOLUTION)
+        self.assertEqual([server for _, server in self.dials], pool.servers)
+        self.dialled(1)
+        self.assertIs(waiter.connection and waiter.connection.server, pool.servers[1])
+
+    def test_who_comes_next_does_not_wait(self) -> None:
+        pool = self.pool(2)
+        self.take(pool)
+        self.advance(SLOW_DIAL)
+        self.dialled(1)
+        self.take(pool)
+        self.assertIs(self.dials[-1][1], pool.servers[1])
+
+    def test_it_succeeds_after_all(self) -> None:
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.advance(SLOW_DIAL)
+        slow = self.dialled(0)
+        self.assertIs(waiter.connection, slow)
+        kept = self.dialled()
+        self.assertEqual(pool.servers[1].idle, [kept])
+        self.assertEqual([server.slow for server in pool.servers], [0, 0])
+        self.assertEqual([server.dialling for server in pool.servers], [0, 0])
+
+    def test_all_others_fail(self) -> None:
+        """The slow one has the last word, and nobody dials again and again meanwhile."""
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.advance(SLOW_DIAL)
+        self.refused(1)
+        self.assertIsNone(waiter.error)
+        self.advance(SLOW_DIAL)
+        self.assertEqual((len(self.dials), pool.dials), (1, 2))
+        error = self.refused()
+        self.assertIs(waiter.error, error)
+        self.assertEqual([server.slow for server in pool.servers], [0, 0])
+
+    def test_all_are_slow(self) -> None:
+        pool = self.pool(2)
+        waiter = self.take(pool)
+        self.advance(2 * SLOW_DIAL + RESOLUTION)
+        self.assertEqual(pool.dials, 2)
+        self.advance(5)
+        self.assertIsInstance(waiter.error, ConnectFailed)
+
+    def test_the_only_server(self) -> None:
+        pool = self.pool()
+        self.take(pool)
+        self.advance(SLOW_DIAL + 1)
+        self.assertEqual((pool.dials, pool.servers[0].slow), (1, 0))
+        self.dialled()
+        self.assertEqual((pool.servers[0].dialling, pool.servers[0].slow), (0, 0))
+
+    def test_nobody_waits_any_longer(self) -> None:
+        pool = self.pool(2)
+        pool.forget_waiter(self.take(pool))
+        self.advance(SLOW_DIAL + 1)
+        self.assertEqual(pool.dials, 1)
 
 
 class CloseTests(_Tests):

@@ -1,0 +1,82 @@
+"""Owns what is known of one upstream server: its connections, its load, and how well it does.
+
+What dials show (failures, backoff) and what checks say (`down`, health.py) meet here. Who is asked
+when follows from it, and is the pool's decision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..settings import Upstream
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .health import Health
+
+BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
+BACKOFF_MOST = 16.0
+
+
+class Keeper(Protocol):
+    """To whom connections come back: the pool."""
+
+    def give_back(self, connection: Connection) -> None:
+        """It is free for another request."""
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed, or became a relay."""
+
+
+class Server:
+    """One upstream server. `leased`, `dialling` and `slow` (of these, those that take too long to
+    be waited for alone) count; `down` and `health` are those of its checks, None without any."""
+
+    __slots__ = (
+        "connections",
+        "dialling",
+        "down",
+        "failed_last",
+        "failed_until",
+        "failures",
+        "health",
+        "idle",
+        "leased",
+        "name",
+        "pool",
+        "slow",
+        "upstream",
+    )
+
+    def __init__(self, pool: Keeper, upstream: Upstream) -> None:
+        self.pool = pool
+        self.upstream = upstream
+        self.name = str(upstream)
+        self.idle: list[Connection] = []
+        self.leased = 0
+        self.dialling = 0
+        self.slow = 0
+        self.connections: set[Connection] = set()
+        self.failed_until = 0.0
+        self.failed_last = 0  # the number of the failure: later is more
+        self.failures = 0
+        self.down = False
+        self.health: Health | None = None
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed, or became a relay."""
+        self.pool.forget(connection)
+
+    def failed(self, number: int, now: float) -> None:
+        """A dial failed, or takes too long; `number` orders the failures of all servers."""
+        self.failed_last = number
+        if self.failed_until <= now:  # of several dials at once only the first counts
+            self.failures = min(self.failures + 1, 10)
+        self.failed_until = now + min(BACKOFF * 2 ** (self.failures - 1), BACKOFF_MOST)
+        if self.health is not None:
+            self.health.doubt(now)
+
+    def recovered(self) -> None:
+        """It takes connections again."""
+        self.failures = self.failed_last = 0
+        self.failed_until = 0.0
