@@ -133,6 +133,8 @@ class Paths(Resource):
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
             return request.answer(405)
+        if request.path == b"/-/health/ready/" and not self._stand_in.ready:
+            return request.answer(503)
         return request.answer(200)
 
     def _page(self, request: Inquiry) -> int:
@@ -194,11 +196,13 @@ def _cancel(call: Any) -> None:
 
 class StandIn:
     """The server. For its first `starting_for` seconds of `clock` it answers as if it started.
+    Without `ready` it serves, but says that it is not ready, as without its database.
 
     `site` is the factory for an endpoint's listen().
     """
 
     def __init__(self, clock: IReactorTime, starting_for: float = 0.0) -> None:
+        self.ready = True
         self._clock = cast(Any, clock)  # to mypy, functions of an interface lack self
         self._ready_at: float = self._clock.seconds() + starting_for
         self._channels: set[Channel] = set()

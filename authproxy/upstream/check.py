@@ -78,15 +78,14 @@ class Check:
 
     def _connected(self, connection: Connection) -> None:
         self._dialling = None
-        if self._done is None:
-            connection.abort()
-            return
         self._connection = connection
         head = RequestHead(b"GET", self._target.encode("ascii"), 11, [])
         connection.start(self, head, self._fields, b"", True)
 
     def _not_connected(self, reason: Failure) -> None:
         self._dialling = None
+        if self._done is None:
+            return  # given up
         error = reason.value
         if not isinstance(error, UpstreamError):
             log.failure("Dialling {upstream} failed", reason, upstream=self._name)

@@ -102,7 +102,8 @@ class Health:
             return
         self._begun = now
         self.deadline = now + self._settings.timeout
-        self._check = check = Check(self._server, self._settings.target, self._fields, self._checked)
+        target = self._settings.target
+        self._check = check = Check(self._server, target, self._fields, self._checked)
         check.begin(self._dial)
 
     def _checked(self, result: str, words: str) -> None:

@@ -2,14 +2,17 @@
 
     python -m tests.e2e.origin [--port N | --unix PATH] [--certificate PEM --key PEM]
 
-Prints its address once it listens ("listening 40123"), and ends with SIGTERM.
+Prints its address once it listens ("listening 40123"), and ends with SIGTERM. At SIGUSR1 it is no
+longer ready, at the next one it is again; it says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
@@ -44,6 +47,12 @@ def main() -> None:
     else:
         port = reactor.listenTCP(chosen.port, stand_in.site, interface=LOOPBACK)
         where = str(port.getHost().port)
+
+    def turn(number: int, frame: FrameType | None) -> None:
+        stand_in.ready = not stand_in.ready
+        print("ready" if stand_in.ready else "not ready", flush=True)
+
+    signal.signal(signal.SIGUSR1, turn)
     reactor.addSystemEventTrigger("before", "shutdown", stand_in.close)
     reactor.callWhenRunning(print, "listening", where, flush=True)
     reactor.run()
