@@ -192,15 +192,7 @@ class Pool:
         if len(self.servers) == 1:
             return self.servers
         now = self._deadlines.now()
-        # Of servers that failed, the one that was tried longest ago.
-        return sorted(
-            self.servers,
-            key=lambda s: (
-                s.down,
-                s.failed_last if s.failed_until > now else 0,
-                s.leased + s.dialling,
-            ),
-        )
+        return sorted(self.servers, key=lambda s: s.leased + s.dialling if s.well else s.rank(now))
 
     def _alive(self, connection: Connection) -> bool:
         try:
@@ -297,7 +289,7 @@ class Pool:
 
     def mark(self, server: Server, down: bool) -> None:
         """What its checks say: whether a server is down, or (again or still) up."""
-        server.down = down
+        server.checked(down)
         if not down:
             if server.failed_last:
                 server.recovered()

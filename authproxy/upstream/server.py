@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 BACKOFF = 1.0  # seconds that a server is avoided after a failed dial; doubled up to the most
 BACKOFF_MOST = 16.0
+# What is wrong with a server weighs more than any load: this for each failure until its last, ...
+FAILED = 1 << 20
+DOWN = 1 << 60  # ... and this more than all failures.
 
 
 class Keeper(Protocol):
@@ -29,8 +32,12 @@ class Keeper(Protocol):
 
 
 class Server:
-    """One upstream server. `leased`, `dialling` and `slow` (of these, those that take too long to
-    be waited for alone) count; `down` and `health` are those of its checks, None without any."""
+    """One upstream server.
+
+    `leased`, `dialling` and `slow` (of these, those that take too long to be waited for alone)
+    count connections. `down` is what checks say, `health` what they know (None where nobody set
+    any up). `well`: neither down, nor did its last dial fail; then its rank is its load.
+    """
 
     __slots__ = (
         "connections",
@@ -46,6 +53,7 @@ class Server:
         "pool",
         "slow",
         "upstream",
+        "well",
     )
 
     def __init__(self, pool: Keeper, upstream: Upstream) -> None:
@@ -62,13 +70,23 @@ class Server:
         self.failures = 0
         self.down = False
         self.health: Health | None = None
+        self.well = True
 
     def forget(self, connection: Connection) -> None:
         """It is closed, or became a relay."""
         self.pool.forget(connection)
 
+    def rank(self, now: float) -> int:
+        """The server with the lowest one is to be asked first; of those that failed it is the one
+        that was tried longest ago."""
+        rank = self.leased + self.dialling
+        if self.failed_until > now:
+            rank += FAILED * self.failed_last
+        return rank + DOWN if self.down else rank
+
     def failed(self, number: int, now: float) -> None:
         """A dial failed, or takes too long; `number` orders the failures of all servers."""
+        self.well = False
         self.failed_last = number
         if self.failed_until <= now:  # of several dials at once only the first counts
             self.failures = min(self.failures + 1, 10)
@@ -80,3 +98,9 @@ class Server:
         """It takes connections again."""
         self.failures = self.failed_last = 0
         self.failed_until = 0.0
+        self.well = not self.down
+
+    def checked(self, down: bool) -> None:
+        """What its checks say."""
+        self.down = down
+        self.well = not down and not self.failed_last
