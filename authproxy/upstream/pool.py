@@ -296,8 +296,7 @@ class Pool:
                 self._assign()
         elif any(not other.down for other in self.servers):
             # They would wait for it to come back, and then fail the first POST that gets one.
-            for connection in list(server.idle):
-                connection.close()
+            server.close_idle()
 
     def deadline_passed(self, now: float) -> None:
         """Whoever waited too long hears it; a slow dial gets company."""
@@ -339,8 +338,8 @@ class Pool:
         self._retired = True
         self._settings = attrs.evolve(self._settings, idle=0)
         self._watch()
-        self._end_checks()
-        self._close_idle()
+        for server in self.servers:
+            server.wind_down()
 
     def _watch(self) -> None:
         """Set the deadline by who waits first, and by what they wait for. Nothing refers to a
@@ -353,24 +352,14 @@ class Pool:
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)
 
-    def _close_idle(self) -> None:
-        for server in self.servers:
-            for connection in list(server.idle):
-                connection.close()
-
-    def _end_checks(self) -> None:
-        for server in self.servers:
-            if server.health is not None:
-                server.health.close()
-
     def close(self) -> None:
         """No more: checks end, waiters are told, idle connections closed, dials given up."""
         self._closed = True
-        self._end_checks()
         self._deadlines.discard(self)
         while self._queue:
             waiter, *_ = self._queue.popleft()
             waiter.lease_failed(NoCapacity("the proxy is stopping"))
         for dialling in list(self._dials_open):
             dialling.cancel()
-        self._close_idle()
+        for server in self.servers:
+            server.wind_down()

@@ -104,3 +104,14 @@ class Server:
         """What its checks say."""
         self.down = down
         self.well = not down and not self.failed_last
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        for connection in list(self.idle):
+            connection.close()
+
+    def wind_down(self) -> None:
+        """No more checks, no idle connections."""
+        if self.health is not None:
+            self.health.close()
+        self.close_idle()

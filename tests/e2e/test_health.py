@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from .processes import (
@@ -186,6 +187,28 @@ class HealthTests(EndToEnd):
         # Nobody waits for a check: the first request finds it.
         self.assertEqual(self.get(proxy, "/").status, 200)
         self.back(proxy, origins[1])
+
+    def test_reload(self) -> None:
+        """Checks begin, and end, on a pool that goes on."""
+        stage = self.own_stage()
+        origin = stage.origin()
+        proxy = self.proxy(stage, [self.url(origin)], {"path": ""})
+        self.goes_to(proxy, "/before", 1)
+        origin.signal(signal.SIGUSR1)
+        config = Path(proxy.popen.args[-1])  # type: ignore[index]
+        without = config.read_text()
+        config.write_text(without.replace('path = ""', "interval_down = 0.5"))
+        proxy.signal(signal.SIGHUP)
+        proxy.says("is down .* is answered with 503")
+        origin.signal(signal.SIGUSR1)
+        proxy.says("is up again")
+        mark = len(proxy.stderr)
+        config.write_text(without)
+        proxy.signal(signal.SIGHUP)
+        until(lambda: "Reloaded" in proxy.stderr[mark:], "the reload")
+        origin.signal(signal.SIGUSR1)
+        self.goes_to(proxy, "/after", 1)
+        self.assertNotIn("is down", proxy.stderr[mark:])
 
     def test_it_starts(self) -> None:
         """authentik's own answer passes: it says more than ours would."""

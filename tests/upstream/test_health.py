@@ -423,6 +423,13 @@ class EndTests(_Tests):
         self.advance(30)
         self.assertEqual((self.said, self.dials), ([], []))
 
+    def test_retired(self) -> None:
+        """Another pool has the site: this one's checks would say everything twice."""
+        pool = self.watched()
+        self.until_a_check()
+        pool.retire()
+        self.assertEqual((self.cancelled, len(self.deadlines)), (1, 0))
+
     def test_switched_off(self) -> None:
         """It counts as up, and nothing is asked."""
         pool = self.watched(target="")
