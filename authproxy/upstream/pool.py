@@ -7,7 +7,8 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
   only when no other is up, one whose last dial failed not before its backoff is over, if there are
   others.
 - Whoever waits hears of a failed dial only when every server failed since the wait began. Nothing
-  was sent, so that holds for any method. Beside a slow dial another server is dialled.
+  was sent, so that holds for any method. Beside a slow dial another server is dialled; the idle
+  connections of the slow one are used as before, for it may only be busy.
 - On a server the connection that was given back last goes first: the others age, and close.
 - More than pool.idle are kept for a moment only: who is busy needs them again at once.
 - Who waits is served in order, and each wait has a deadline.
@@ -183,7 +184,7 @@ class Pool:
                 # Forgotten first: its abort must not lead to _assign, which may be our caller.
                 server.connections.remove(connection)
                 connection.abort()
-            if server.failed_until <= now and self._may_dial():
+            if server.failed_until <= now and not server.slow and self._may_dial():
                 return None  # the least loaded server first, even if that means a new connection
         return None
 
@@ -225,11 +226,11 @@ class Pool:
         self._watch()
 
     def _next_to_dial(self) -> tuple[Server, bool]:
-        """The server to dial, and whether it is one that did not fail since who waits first began
-        to."""
+        """The server to dial, and whether it is one that was not tried in vain since who waits
+        first began to."""
         began = self._queue[0].failed
         servers = self._by_load()
-        untried = [server for server in servers if server.failed_last <= began]
+        untried = [s for s in servers if s.failed_last <= began and not s.slow]
         return (untried or servers)[0], bool(untried)
 
     def _first_for_used(self) -> _Waiting | None:
@@ -269,7 +270,8 @@ class Pool:
 
     def _dial_failed(self, reason: Failure, server: Server) -> None:
         self.counts.dial_failures += 1
-        self._count_failure(server)
+        self._failed += 1
+        server.failed(self._failed, self._deadlines.now())
         if self._closed:
             return
         error = reason.value
@@ -282,10 +284,6 @@ class Pool:
                 waiter, *_ = self._queue.popleft()
                 waiter.lease_failed(error)
         self._assign()
-
-    def _count_failure(self, server: Server) -> None:
-        self._failed += 1
-        server.failed(self._failed, self._deadlines.now())
 
     def mark(self, server: Server, down: bool) -> None:
         """What its checks say: whether a server is down, or (again or still) up."""
@@ -307,7 +305,8 @@ class Pool:
             if slow_at <= now:
                 self._dials_open[dialling] = server, NEVER
                 server.slow += 1
-                self._count_failure(server)
+                if server.health is not None:
+                    server.health.doubt(now)
         # Before calling out: who raises there must not stop the clock of all others.
         self._watch()
         for waiter in overdue:

@@ -701,6 +701,21 @@ class SlowDialTests(_Tests):
         self.take(pool)
         self.assertIs(self.dials[-1][1], pool.servers[1])
 
+    def test_idle_connections_of_the_slow_one(self) -> None:
+        """It may only be busy: all requests at once would be too much for the other."""
+        pool = self.pool(2)
+        waiters = self.served(pool, 2)
+        waiters[0].end()
+        busy = self.take(pool)
+        again = self.take(pool)
+        self.advance(SLOW_DIAL)
+        self.assertEqual([server.slow for server in pool.servers], [1, 0])
+        assert busy.connection is not None
+        busy.end()
+        self.assertIs(again.connection, busy.connection)
+        again.end()
+        self.assertIs(self.take(pool).connection, busy.connection)
+
     def test_it_succeeds_after_all(self) -> None:
         pool = self.pool(2)
         waiter = self.take(pool)
