@@ -6,8 +6,7 @@ is `_receive`, the bound method that takes the next bytes:
     _receive_head  ->  _receive_body  ->  _receive_early  ->  _receive_head ...
                                       \->  _receive_nothing (closing), or a Lingering takes over
 
-Knows framing, persistence and deadlines of the client's side; what a request means is the
-exchange's business.
+Knows framing, persistence and deadlines; what a request means is the exchange's business.
 """
 
 from __future__ import annotations

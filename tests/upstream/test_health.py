@@ -149,7 +149,7 @@ class RequestTests(_Tests):
     def test_nothing_counts_in_the_pool(self) -> None:
         pool = self.watched()
         self.until_a_check()
-        self.assertEqual((pool.open, pool.dials), (0, 0))
+        self.assertEqual((pool.open, pool.counts.dials), (0, 0))
         transport = self.connected()
         self.assertEqual((pool.open, pool.servers[0].connections), (0, set()))
         transport.protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -573,7 +573,7 @@ class ServerTests(_Tests):
         while self.dials:
             self.refused()
         self.assertNotIn(None, [waiter.error for waiter in waiters])
-        self.assertLessEqual(pool.dials, 2 * len(waiters))
+        self.assertLessEqual(pool.counts.dials, 2 * len(waiters))
         self.assertEqual((pool.open, pool.waiting), (0, 0))
 
     def test_idle_connections_of_a_server_that_failed_are_still_good(self) -> None:
@@ -735,7 +735,7 @@ class SlowDialTests(_Tests):
         self.refused(1)
         self.assertIsNone(waiter.error)
         self.advance(SLOW_DIAL)
-        self.assertEqual((len(self.dials), pool.dials), (1, 2))
+        self.assertEqual((len(self.dials), pool.counts.dials), (1, 2))
         error = self.refused()
         self.assertIs(waiter.error, error)
         self.assertEqual([server.slow for server in pool.servers], [0, 0])
@@ -744,7 +744,7 @@ class SlowDialTests(_Tests):
         pool = self.pool(2)
         waiter = self.take(pool)
         self.advance(2 * SLOW_DIAL + RESOLUTION)
-        self.assertEqual(pool.dials, 2)
+        self.assertEqual(pool.counts.dials, 2)
         self.advance(5)
         self.assertIsInstance(waiter.error, ConnectFailed)
 
@@ -752,7 +752,7 @@ class SlowDialTests(_Tests):
         pool = self.pool()
         self.take(pool)
         self.advance(SLOW_DIAL + 1)
-        self.assertEqual((pool.dials, pool.servers[0].slow), (1, 0))
+        self.assertEqual((pool.counts.dials, pool.servers[0].slow), (1, 0))
         self.dialled()
         self.assertEqual((pool.servers[0].dialling, pool.servers[0].slow), (0, 0))
 
@@ -760,7 +760,7 @@ class SlowDialTests(_Tests):
         pool = self.pool(2)
         pool.forget_waiter(self.take(pool))
         self.advance(SLOW_DIAL + 1)
-        self.assertEqual(pool.dials, 1)
+        self.assertEqual(pool.counts.dials, 1)
 
 
 class CloseTests(_Tests):
