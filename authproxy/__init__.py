@@ -4,8 +4,9 @@ The layers, from the bytes up; a module imports only from those above it in this
 
     wire/               HTTP/1.1 as pure functions: grammar, message heads, framing, body readers
     trust               who the client is
-    forwarding, sites, pages, acme
-                        what is forwarded, which site it is for, the answers that are made here
+    forwarding, sites, spellings, guards, pages, acme
+                        what is forwarded, which site it is for, who may not have it, the answers
+                        that are made here
     settings, values, crosschecks, config
                         the way from a TOML file to settings
     deadlines, errors, saying, linefile, accesslog, sitecounts, counters, notify

@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IProtocol
 
+from . import guards
 from .accesslog import AccessLog
 from .deadlines import Deadlines
 from .downstream import http1, http2
@@ -163,7 +164,8 @@ def _sites(
         if number in identity.self_signed:
             hsts = b""
         append = site.x_forwarded_for == "append"
-        made = Site(site.hosts, pool, append=append, hsts=hsts)
+        guarded = guards.prepared(site.guards)
+        made = Site(site.hosts, pool, append=append, hsts=hsts, guards=guarded)
         watch(pool, made.name, site.first_name, settings.health, dialler.dial, deadlines)
         sites.append(made)
     return sites

@@ -5,9 +5,11 @@ Pure: no file is opened here (files.py does that).
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
-from .settings import Settings, SiteSettings
+from .settings import GuardSettings, Settings, SiteSettings
+from .trust import UNIX_PEER
 from .wire.grammar import TARGET
 
 
@@ -49,6 +51,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                     " on the way.",
                 )
             )
+        found += [(f"site[{number}].{key}", message) for key, message in _twice_guarded(site)]
     if settings.listen.plain_http == "serve" and not settings.trust.proxies:
         found.append(
             (
@@ -129,3 +132,37 @@ def _site(site: SiteSettings) -> Iterator[tuple[str, str]]:
     if bool(site.certificate) != bool(site.private_key):
         missing = "private_key" if site.certificate else "certificate"
         yield missing, "certificate and private_key belong together: this one is missing."
+    for number, guard in enumerate(site.guards, 1):
+        yield from ((f"guard[{number}].{key}", message) for key, message in _guard(guard))
+
+
+def _guard(guard: GuardSettings) -> Iterator[tuple[str, str]]:
+    if not guard.below and not guard.preset:
+        yield "path", 'which path? Write path = "/if/admin/", or preset = "inside".'
+    if not guard.allow and not guard.deny and not guard.preset:
+        yield "allow", 'nobody is named. Write allow = ["10.0.0.0/8"] for those who may, or deny.'
+    for number, allowed in enumerate(guard.allow, 1):
+        for denied in guard.deny:
+            if _within(allowed, denied):
+                yield f"allow[{number}]", f"is never let in: {denied} in deny counts first."
+
+
+def _within(inner: str, outer: str) -> bool:
+    """Whether all of one network is in another; UNIX_PEER is in itself alone."""
+    if UNIX_PEER in (inner, outer):
+        return inner == outer
+    one, other = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _twice_guarded(site: SiteSettings) -> Iterator[tuple[str, str]]:
+    first: dict[tuple[str, str], int] = {}
+    for number, guard in enumerate(site.guards, 1):
+        place = guard.below.rstrip("/").lower(), guard.preset
+        known = first.setdefault(place, number)
+        if known != number:
+            yield (
+                f"guard[{number}].path",
+                f"guard[{known}] has it too, and a client must be let in by both. Put the networks"
+                " of both into one allow, if either is meant.",
+            )

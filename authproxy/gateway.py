@@ -7,7 +7,6 @@ once it is over is told here.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ from .accesslog import AccessLog
 from .deadlines import Deadlines
 from .errors import kind_of
 from .exchange import Exchange
+from .guards import Guards, near
 from .saying import Sayings
 from .settings import Settings
 from .sitecounts import SiteCounts
 from .sites import SiteTable, hsts_applies, name_of
-from .trust import UNIX_PEER, TrustedNetworks
+from .trust import TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
 from .wire.heads import HeadLimits, RequestHead, ResponseHead
@@ -44,10 +44,11 @@ class Site:
     """A site at work: its rules prepared, and its pool.
 
     `hsts` is the value of Strict-Transport-Security, b"" for none at all, None where upstream's own
-    passes. `counts` are the gateway's for a site of this name, once it has one.
+    passes. `guards`: which paths are open to whom, None where all are to everybody. `counts` are
+    the gateway's for a site of this name, once it has one.
     """
 
-    __slots__ = ("append", "counts", "fallback_host", "hosts", "hsts", "name", "pool")
+    __slots__ = ("append", "counts", "fallback_host", "guards", "hosts", "hsts", "name", "pool")
 
     def __init__(
         self,
@@ -56,7 +57,9 @@ class Site:
         *,
         append: bool = False,
         hsts: bytes | None = None,
+        guards: Guards | None = None,
     ) -> None:
+        self.guards = guards
         self.hosts = hosts
         self.name = name_of(hosts)
         self.pool = pool
@@ -157,16 +160,31 @@ class Gateway:
             self._redirect(exchange)
         elif head.target == b"*":
             exchange.answer(*pages.complete(204, [(b"allow", pages.METHODS)], b""))
+        elif site.guards is not None and self._stopped(exchange, site, site.guards):
+            pass  # answered
         elif head.length > self.limits.body_bytes > 0:
             exchange.refuse(ProtocolError(413, "the request is too large", "limits.body_bytes"))
         else:
             return site
         return None
 
+    def _stopped(self, exchange: Exchange, site: Site, guards: Guards) -> bool:
+        """Whether a guard does not let this request pass. It is answered then."""
+        refusal = guards.refusal(exchange.head, exchange.client)
+        if refusal is None:
+            return False
+        self.count_refused(refusal.reason)
+        self.say(
+            f"Site {site.name}, {refusal.status} for {exchange.client.address}: {refusal.words}",
+            f"guard {site.name} {refusal.kind}",  # not the address: a client may have many
+        )
+        self.answer_page(exchange, refusal.status, 0, refusal.detail)
+        return True
+
     def _doubt(self, client: Client) -> None:
         """A neighbour that speaks like a proxy and is not trusted: most often one was forgotten."""
         address = client.address
-        if address == UNIX_PEER or ipaddress.ip_address(address).is_private:
+        if near(address):
             self.say(
                 f"{address} sends X-Forwarded-Proto, and what it says is ignored. If it is a proxy"
                 f' of yours, write [trust] proxies = ["{address}"].',

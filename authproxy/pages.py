@@ -19,6 +19,7 @@ METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # What a person is told. Statuses without an entry get their phrase alone.
 _SENTENCES = {
     400: "The request is not one that this server understands.",
+    403: "This page is not open to the network that the request came from.",
     404: "There is nothing here.",
     405: "This method is not allowed here.",
     408: "The request took too long to arrive.",

@@ -34,6 +34,7 @@ Host = Annotated[str, Form("host")]
 ServerName = Annotated[str, Form("server_name")]
 CIDR = Annotated[str, Form("cidr")]
 Path = Annotated[str, Form("path")]
+GuardPath = Annotated[str, Form("guard_path")]
 Seconds = Annotated[float, Range(0.1, 7 * 86400, "seconds")]
 Octets = Annotated[int, Range(0, 1 << 40, "octets")]
 Size = Annotated[int, Range(1024, 1 << 24, "octets")]
@@ -227,6 +228,20 @@ class HealthSettings:
 
 
 @frozen
+class GuardSettings:
+    """One [[site.guard]]: a path, with all below it, that is open to some clients only.
+
+    `below` is the path. With a preset it is what authentik has before its own paths, and an empty
+    allow is the preset's.
+    """
+
+    below: GuardPath = ""
+    preset: Literal["", "inside"] = ""
+    allow: tuple[CIDR, ...] = ()
+    deny: tuple[CIDR, ...] = ()
+
+
+@frozen
 class SiteSettings:
     """One [[site]]. Without hosts it serves every host.
 
@@ -241,6 +256,7 @@ class SiteSettings:
     hsts: MaxAge = 63072000
     certificate: Path = ""
     private_key: Path = ""
+    guards: tuple[GuardSettings, ...] = ()
 
     @property
     def first_name(self) -> str:

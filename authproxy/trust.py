@@ -76,8 +76,8 @@ class Client:
 
     address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
     trusted: the peer is in the trusted networks. chain: where a trusted peer spoke for the client,
-    the believed addresses from the client to the peer, else (). host: the effective host with its
-    port, b"" where the request has none.
+    the believed addresses from the client to the peer, else (), as where all of it is garbage.
+    host: the effective host with its port, b"" where the request has none.
     """
 
     __slots__ = ("address", "chain", "host", "scheme", "trusted")
@@ -129,6 +129,7 @@ def _walk(listed: bytes, client: Client, networks: TrustedNetworks) -> None:
     """The client's address: from the right past trusted ones. Garbage ends the walk at the last
     good address: what stands further left was written by nobody whom we know."""
     chain = [client.address] if client.address != UNIX_PEER else []
+    known = len(chain)
     for entry in reversed(listed.rsplit(b",", MOST_ENTRIES)[-MOST_ENTRIES:]):
         address = _address_of(entry)
         if address is None:
@@ -137,7 +138,8 @@ def _walk(listed: bytes, client: Client, networks: TrustedNetworks) -> None:
         client.address = address
         if not networks.contains(address):
             break
-    client.chain = tuple(reversed(chain))
+    if len(chain) > known:
+        client.chain = tuple(reversed(chain))
 
 
 def _address_of(entry: bytes) -> str | None:

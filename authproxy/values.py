@@ -19,11 +19,25 @@ import attrs
 from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
-from .settings import Form, Listen, ListenAddress, Range, Settings, SiteSettings, Upstream, Verify
+from . import guards
+from .settings import (
+    Form,
+    GuardSettings,
+    Listen,
+    ListenAddress,
+    Range,
+    Settings,
+    SiteSettings,
+    Upstream,
+    Verify,
+)  # fmt: skip
 from .trust import UNIX_PEER
 
 # Where the name of an attribute is not that of the key.
-KEYS = {"sites": "site", "target": "path", "upstreams": "upstream"}
+KEYS = {
+    "sites": "site", "upstreams": "upstream", "guards": "guard", "below": "path", "target": "path",
+}  # fmt: skip
+_TABLES = {SiteSettings: "site", GuardSettings: "site.guard"}  # of which there may be several
 _NOT_IN_FILES = ("path", "http_explicit", "https_explicit", "admin_explicit")
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -50,12 +64,12 @@ def converter() -> Converter:
     made.register_structure_hook(str, lambda value, _: text(value))
     made.register_structure_hook(int | str, lambda value, _: workers(value))
     made.register_structure_hook(ListenAddress | None, lambda value, _: admin_address(value))
-    made.register_structure_hook_factory(_is_table, lambda shape: _table(made, shape))
-    made.register_structure_hook_factory(_is_tuple, lambda shape: _list(made, shape))
+    made.register_structure_hook_factory(attrs.has, lambda shape: _table(made, shape))
+    made.register_structure_hook_factory(_is(tuple), lambda shape: _list(made, shape))
     made.register_structure_hook_func(
-        _is_choice, lambda value, shape: choice(value, get_args(shape))
+        _is(Literal), lambda value, shape: choice(value, get_args(shape))
     )
-    made.register_structure_hook_func(_is_annotated, _annotated)
+    made.register_structure_hook_func(_is(Annotated), _annotated)
     made.register_structure_hook(ListenAddress, lambda value, _: listen_address(value))
     made.register_structure_hook(Upstream, lambda value, _: upstream(value))
     made.register_structure_hook(Verify, lambda value, _: verify(value))
@@ -77,7 +91,7 @@ def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
         if not isinstance(table, dict) or key not in table or field.name in _NOT_IN_FILES:
             continue
         value = table[key]
-        if shape is Settings and _is_table(field.type) and isinstance(value, dict):
+        if shape is Settings and attrs.has(field.type) and isinstance(value, dict):
             right[field.name] = _understood(made, field.type, value)
         elif key == "site" and isinstance(value, list):
             right[field.name] = tuple(_understood(made, SiteSettings, site) for site in value)
@@ -87,20 +101,8 @@ def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
     return shape(**right)
 
 
-def _is_table(shape: Any) -> bool:
-    return attrs.has(shape)
-
-
-def _is_tuple(shape: Any) -> bool:
-    return get_origin(shape) is tuple
-
-
-def _is_choice(shape: Any) -> bool:
-    return get_origin(shape) is Literal
-
-
-def _is_annotated(shape: Any) -> bool:
-    return get_origin(shape) is Annotated
+def _is(origin: Any) -> Callable[[Any], bool]:
+    return lambda shape: get_origin(shape) is origin
 
 
 def _table(made: Converter, shape: type[Any]) -> Callable[[Any, Any], Any]:
@@ -135,8 +137,8 @@ def _list(made: Converter, shape: Any) -> Callable[[Any, Any], Any]:
     several: Any = types.GenericAlias(list, (item,))
 
     def structure(value: Any, _: Any) -> Any:
-        if item is SiteSettings and not isinstance(value, list):
-            raise ValueError("sites are written with two brackets: [[site]].")
+        if item in _TABLES and not isinstance(value, list):
+            raise ValueError(f"is written with two brackets: [[{_TABLES[item]}]].")
         if item is Upstream and not isinstance(value, list):
             value = [text(value)]
         if not isinstance(value, list):
@@ -397,3 +399,4 @@ def _is_address(given: str) -> bool:
 
 
 FORMS = {"host": host, "server_name": server_name, "cidr": cidr, "path": path}
+FORMS["guard_path"] = lambda value: guards.checked_path(text(value))

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import authproxy
 from authproxy import config, crosschecks, files, values
 from authproxy.config import ConfigError, Problem, loads
-from authproxy.settings import Settings, SiteSettings, Verify
+from authproxy.settings import GuardSettings, Settings, SiteSettings, Verify
 
 EXAMPLE = pathlib.Path(authproxy.__file__).parent.parent / "etc" / "authproxy.toml"
 SECTIONS = ("listen", "trust", "log", "tls", "timeouts", "limits", "pool", "health")
@@ -132,8 +132,14 @@ class ExampleTests(SynchronousTestCase):
     def test_site(self) -> None:
         """Every setting is there, and each line can be used in its turn."""
         site = EXAMPLE.read_text().partition("[[site]]\n")[2].partition("[listen]\n")[0]
+        site, _, guards = site.partition("#[[site.guard]]\n")
         lines = re.findall(r"^#?([a-z_0-9]+) = (.*)$", site, re.MULTILINE)
-        self.assertEqual({key for key, _ in lines}, set(values.keys_of(SiteSettings)))
+        self.assertEqual({key for key, _ in lines}, set(values.keys_of(SiteSettings)) - {"guard"})
+        guards = re.sub("^#", "", guards, flags=re.MULTILINE)
+        [found] = right(f"[[site]]\n[[site.guard]]\n{guards}").sites
+        self.assertEqual([guard.preset for guard in found.guards], ["inside", ""])
+        keys = set(re.findall(r"^([a-z]+) = ", guards, re.MULTILINE))
+        self.assertEqual(keys, set(values.keys_of(GuardSettings)))
         for key, value in lines:
             found = right(f"[[site]]\n{key} = {value}\n")
             if key not in {"hosts", "upstream", "upstream_verify"}:
@@ -149,8 +155,8 @@ class WordsTests(SynchronousTestCase):
             ("workers = 0", "workers: must be a whole number from 1 to 1024"),
             ("workers = true", "workers: must be a whole number"),
             ("listen = 5", "listen: must be a table, not 5."),
-            ("site = 5", "site: sites are written with two brackets: [[site]]."),
-            ("[site]", "site: sites are written with two brackets: [[site]]."),
+            ("site = 5", "site: is written with two brackets: [[site]]."),
+            ("[site]", "site: is written with two brackets: [[site]]."),
             ("site = []", "site: there is no site."),
             ("site = [5]", "site[1]: must be a table, not 5."),
             (

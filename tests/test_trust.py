@@ -196,7 +196,7 @@ class AddressTests(SynchronousTestCase):
         """The believed addresses from the client to the peer, and no other."""
         for values, peer, expected in (
             ([b"192.0.2.66, 192.0.2.1, 10.0.0.9"], BALANCER, ("192.0.2.1", "10.0.0.9", BALANCER)),
-            ([b"garbage"], BALANCER, (BALANCER,)),
+            ([b"garbage"], BALANCER, ()),
             ([], BALANCER, ()),
             ([b"192.0.2.1"], STRANGER, ()),
         ):
