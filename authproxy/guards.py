@@ -149,7 +149,9 @@ class Guards:
             hidden = may_hide_others(head, client)
             if guard.denies(client.address) or not guard.admits(client.address, hidden):
                 cure = guard.cure(client.address, hidden)
-                return Refusal(403, "guard", f"{guard.path} is guarded. {cure}", guard.path)
+                # What strangers can cause must not keep the word of a forgotten proxy back.
+                kind = f"{guard.path}{' hidden' if hidden else ''}"
+                return Refusal(403, "guard", f"{guard.path} is guarded. {cure}", kind)
         return None
 
     def _of_odd(self, path: bytes) -> tuple[Guard, ...] | None:

@@ -26,7 +26,7 @@ from .world import OK, World, fields_of, get, say
 SETTINGS = settings(
     derandomize=True,
     database=None,
-    max_examples=2000,
+    max_examples=1000,
     deadline=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
@@ -54,6 +54,7 @@ SPELLINGS = (
     (b"/if/admin//x", "guarded"),
     (b"/if/admin/;x", "guarded"),
     (b"/if/admin/%c3%a9", "guarded"),
+    (b"/IF/ADMIN/%23", "guarded"),
     # What only looks like it.
     (b"/", "open"),
     (b"/if/", "open"),
@@ -92,6 +93,7 @@ SPELLINGS = (
     (b"//if/admin/", "odd"),
     (b"/if//admin/", "odd"),
     (b"/if///admin", "odd"),
+    (b"/IF//ADMIN", "odd"),
     (b"/if\\admin/", "odd"),
     (b"\\if\\admin", "odd"),
     (b"/if/admin\\", "odd"),
@@ -135,6 +137,7 @@ SPELLINGS = (
     (b"/if/admin%00", "odd"),
     (b"/if/admin%00.html", "odd"),
     (b"/if/admin%2500", "odd"),
+    (b"/if/admin%00%cc%83", "odd"),  # without the NUL its n would be another letter
     (b"/if/admin%3f", "odd"),
     (b"/if/admin%3fx", "odd"),
     (b"/if/admin%23", "odd"),
