@@ -7,7 +7,7 @@ The layers, from the bytes up; a module imports only from those above it in this
     forwarding, sites, spellings, guards, pages, acme
                         what is forwarded, which site it is for, who may not have it, the answers
                         that are made here
-    settings, values, crosschecks, config
+    settings, places, values, crosschecks, config
                         the way from a TOML file to settings
     deadlines, errors, saying, linefile, accesslog, sitecounts, counters, notify
                         clocks, faults and their statuses, request lines, what is counted, the

@@ -155,8 +155,8 @@ class WordsTests(SynchronousTestCase):
             ("workers = 0", "workers: must be a whole number from 1 to 1024"),
             ("workers = true", "workers: must be a whole number"),
             ("listen = 5", "listen: must be a table, not 5."),
-            ("site = 5", "site: is written with two brackets: [[site]]."),
-            ("[site]", "site: is written with two brackets: [[site]]."),
+            ("site = 5", "site: sites are written with two brackets: [[site]]."),
+            ("[site]", "site: sites are written with two brackets: [[site]]."),
             ("site = []", "site: there is no site."),
             ("site = [5]", "site[1]: must be a table, not 5."),
             (

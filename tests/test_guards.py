@@ -514,7 +514,7 @@ class SettingsTests(SynchronousTestCase):
         for text in ("[site.guard]\npath = '/'", "guard = 5", "guard = '/if/admin/'"):
             [line] = problems(f"[[site]]\n{text}\n")
             self.assertEqual(
-                line, "f.toml: site[1].guard: is written with two brackets: [[site.guard]]."
+                line, "f.toml: site[1].guard: guards are written with two brackets: [[site.guard]]."
             )
 
     def test_twice(self) -> None:
