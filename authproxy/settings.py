@@ -114,6 +114,9 @@ class Verify:
     mode: str
     value: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.mode}:{self.value}" if self.value else self.mode
+
 
 @frozen
 class Listen:

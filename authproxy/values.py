@@ -36,7 +36,7 @@ KEYS = {
     "sites": "site", "upstreams": "upstream", "guards": "guard", "below": "path", "target": "path",
 }  # fmt: skip
 _TABLES = {SiteSettings: "site", GuardSettings: "site.guard"}  # of which there may be several
-_NOT_IN_FILES = ("path", "http_explicit", "https_explicit", "admin_explicit")
+NOT_IN_FILES = ("path", "http_explicit", "https_explicit", "admin_explicit")
 
 
 def keys_of(shape: type[Any]) -> list[str]:
@@ -44,7 +44,7 @@ def keys_of(shape: type[Any]) -> list[str]:
     return [
         KEYS.get(field.name, field.name)
         for field in attrs.fields(shape)
-        if field.name not in _NOT_IN_FILES
+        if field.name not in NOT_IN_FILES
     ]
 
 
@@ -78,7 +78,7 @@ def _understood(made: Converter, shape: type[Any], table: Any) -> Any:
     right: dict[str, Any] = {}
     for field in attrs.fields(shape):
         key = KEYS.get(field.name, field.name)
-        if not isinstance(table, dict) or key not in table or field.name in _NOT_IN_FILES:
+        if not isinstance(table, dict) or key not in table or field.name in NOT_IN_FILES:
             continue
         value = table[key]
         if shape is Settings and attrs.has(field.type) and isinstance(value, dict):
@@ -100,7 +100,7 @@ def _table(made: Converter, shape: type[Any]) -> Callable[[Any, Any], Any]:
     special: dict[str, Any] = {
         name: override(rename=key) for name, key in KEYS.items() if name in present
     }
-    special |= {name: override(omit=True) for name in _NOT_IN_FILES if name in present}
+    special |= {name: override(omit=True) for name in NOT_IN_FILES if name in present}
     structure = make_dict_structure_fn(shape, made, **special)
 
     def table(value: Any, _: Any) -> Any:
