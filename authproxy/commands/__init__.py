@@ -15,6 +15,7 @@ COMMANDS = {
     "reload": "let the running proxy read its configuration again; exits 1 if it is refused",
     "status": "a few lines about the running proxy",
     "config": "print the settings in force, defaults included (config show)",
+    "pin": "the line that pins the key of an authentik server's certificate",
     "demo": "an authentik stand-in with authproxy in front of it, to try things out",
     "copy-keys": "root's part before the service starts; the systemd unit calls it",
 }
