@@ -1,4 +1,8 @@
-"""The `authproxy` command. Each subcommand is a module with `run(arguments, environ) -> status`."""
+"""The `authproxy` command.
+
+Each subcommand is a module with `run(arguments, environ) -> status`, and `parser()`, its argparse
+parser, from which completions and manual are made (script/generate).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ COMMANDS = {
     "config": "print the settings in force, defaults included (config show)",
     "pin": "the line that pins the key of an authentik server's certificate",
     "demo": "an authentik stand-in with authproxy in front of it, to try things out",
+    "completion": "the completion of bash, zsh or fish, for its configuration",
     "copy-keys": "root's part before the service starts; the systemd unit calls it",
 }
 
@@ -32,6 +37,11 @@ def usage() -> str:
     )
 
 
+def module_of(command: str) -> str:
+    """The dotted name of the module that a command is."""
+    return f"{__name__}.{command.replace('-', '_')}"
+
+
 def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """The console script. Returns the exit status: 2 for a command line that makes no sense."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -45,6 +55,6 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None =
     if arguments[0] not in COMMANDS:
         print(f"authproxy: there is no command {arguments[0]!r}.\n\n{usage()}", file=sys.stderr)
         return 2
-    module = import_module(f".{arguments[0].replace('-', '_')}", __name__)
+    module = import_module(module_of(arguments[0]))
     status: int = module.run(arguments[1:], environ)
     return status

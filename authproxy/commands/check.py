@@ -16,14 +16,19 @@ DESCRIPTION = (
 )
 
 
-def run(arguments: list[str], environ: Mapping[str, str]) -> int:
-    """Run the command. Problems and warnings go to stderr, the summary to stdout."""
-    parser = argparse.ArgumentParser(prog="authproxy check", description=DESCRIPTION)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="authproxy check", description=DESCRIPTION)
+    made.add_argument(
         "-c", "--config", metavar="FILE", default=None,
         help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
     )  # fmt: skip
-    path = config.path_or_default(parser.parse_args(arguments).config)
+    return made
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. Problems and warnings go to stderr, the summary to stdout."""
+    path = config.path_or_default(parser().parse_args(arguments).config)
     settings, problems = config.examine(path)
     problems = problems + [
         config.Problem(settings.path, key, message)

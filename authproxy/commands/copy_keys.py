@@ -23,11 +23,16 @@ DESCRIPTION = (
 )
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="authproxy copy-keys", description=DESCRIPTION)
+    made.add_argument("-c", "--config", metavar="FILE", default=None, help="configuration file")
+    return made
+
+
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command. Returns the exit status: 0, or 1 and the reasons on stderr."""
-    parser = argparse.ArgumentParser(prog="authproxy copy-keys", description=DESCRIPTION)
-    parser.add_argument("-c", "--config", metavar="FILE", default=None, help="configuration file")
-    path = config.path_or_default(parser.parse_args(arguments).config)
+    path = config.path_or_default(parser().parse_args(arguments).config)
     try:
         settings = config.load(path, {})
     except config.ConfigError as e:

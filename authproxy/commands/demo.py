@@ -31,23 +31,28 @@ LOOPBACK = "127.0.0.1"
 DESCRIPTION = "Run an authentik stand-in with authproxy in front of it, on loopback, until Ctrl-C."
 
 
-def run(arguments: list[str], environ: Mapping[str, str]) -> int:
-    """Run the command. Returns 0 after Ctrl-C or SIGTERM, 1 if it cannot start."""
-    parser = argparse.ArgumentParser(prog="authproxy demo", description=DESCRIPTION)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="authproxy demo", description=DESCRIPTION)
     for name, default, what in (
         ("https", 8443, "authproxy's https port"),
         ("http", 8080, "authproxy's http port"),
         ("upstream", 9443, "the stand-in's port"),
     ):
-        parser.add_argument(
+        made.add_argument(
             f"--{name}", type=int, default=default, metavar="PORT",
             help=f"{what} (default {default}, or a free one if that is taken; 0: any)",
         )  # fmt: skip
-    parser.add_argument(
+    made.add_argument(
         "--starting", type=float, default=0.0, metavar="SECONDS",
         help="for so long the stand-in answers 503, as authentik does while it starts",
     )  # fmt: skip
-    chosen = parser.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. Returns 0 after Ctrl-C or SIGTERM, 1 if it cannot start."""
+    chosen = parser().parse_args(arguments)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     with tempfile.TemporaryDirectory(prefix="authproxy-demo-") as directory:
         try:
