@@ -76,11 +76,12 @@ class Rule(Protocol):
 class Guard:
     """One path and everything below it. `allow` and `deny` are CIDRs, and perhaps UNIX_PEER."""
 
-    __slots__ = ("_allow", "_below", "_deny", "allow", "names", "path", "prefix")
+    __slots__ = ("_allow", "_below", "_deny", "allow", "deny", "names", "path", "prefix")
 
     def __init__(self, path: str, allow: Sequence[str], deny: Sequence[str]) -> None:
         self.path = path
         self.allow = tuple(allow)
+        self.deny = tuple(deny)
         self.prefix = path.rstrip("/").lower().encode()
         self.names = [name for name in self.prefix.split(b"/") if name]
         self._below = self.prefix + b"/"
@@ -115,6 +116,12 @@ class Guard:
             f"It allows {', '.join(self.allow)}. If this is a client of yours, add it; if it is a"
             " proxy of yours, name it in trust.proxies, so that its clients are seen."
         )
+
+    def __str__(self) -> str:
+        parts = [f"for {', '.join(self.allow)}"] if self.allow else ["for everybody"]
+        if self.deny:
+            parts.append(f"not for {', '.join(self.deny)}")
+        return f"{self.path} {', '.join(parts)}"
 
 
 class Guards:
@@ -175,6 +182,12 @@ class Guards:
 
 def prepared(rules: Sequence[Rule]) -> Guards | None:
     """The guards of a site as settings have them; None: it has none."""
+    found = expanded(rules)
+    return Guards(found) if found else None
+
+
+def expanded(rules: Sequence[Rule]) -> list[Guard]:
+    """One guard for each path."""
     guards: list[Guard] = []
     for rule in rules:
         if not rule.preset:
@@ -186,7 +199,7 @@ def prepared(rules: Sequence[Rule]) -> Guards | None:
         guards += [
             Guard(prefix + path, allow, rule.deny) for prefix in before for path in INSIDE_PATHS
         ]
-    return Guards(guards) if guards else None
+    return guards
 
 
 def checked_path(given: str) -> str:

@@ -627,6 +627,20 @@ class GatewayTests(Conversation):
             wanted = {"guarded": [403], "odd": [400], "open": []}[expected]
             self.assertEqual((statuses, len(world.origins)), (wanted, not wanted), target)
 
+    def test_websockets_in_http2(self) -> None:
+        """RFC 8441: the path of a handshake is one like any other."""
+        for target, status in ((b"/if/admin/ws", 403), (b"/if//admin/ws", 400)):
+            world = self.world()
+            client = http2_client.Client(world)
+            fields = [
+                (b":method", b"CONNECT"), (b":protocol", b"websocket"),
+                *http2_client.request(target)[1:], (b"sec-websocket-version", b"13"),
+            ]  # fmt: skip
+            client.h2.send_headers(1, fields)
+            [answer] = [event for event in client.talk() if hasattr(event, "headers")]
+            self.assertEqual(int(dict(answer.headers)[b":status"]), status)
+            self.assertEqual(world.origins, [])
+
     def test_what_is_said(self) -> None:
         world = self.world()
         asked = self.ask(world, get(b"/if/admin/secret?token=x"))

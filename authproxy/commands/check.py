@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 
-from .. import config, crosschecks, files
+from .. import config, crosschecks, files, guards
 from ..settings import Settings
 from ..workers.processors import processors
 
@@ -68,4 +68,5 @@ def _summary(settings: Settings) -> str:
             f" (verification: {site.upstream_verify.mode};"
             f" certificate: {site.certificate or 'self-signed'})"
         )
+        lines += [f"    {guard}" for guard in guards.expanded(site.guards)]
     return "\n".join(lines)

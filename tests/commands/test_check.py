@@ -41,6 +41,17 @@ class CheckTests(SynchronousTestCase):
                       "verification: off"):  # fmt: skip
             self.assertIn(words, said)
 
+    def test_guards(self) -> None:
+        """The paths of a preset as well: who set it wonders which they are."""
+        status, out, err = self.check(
+            '[[site]]\n[[site.guard]]\npreset = "inside"\n[[site.guard]]\npath = "/a"\n'
+            'deny = ["10.0.0.0/8"]\n'
+        )
+        self.assertEqual((status, err), (0, []))
+        self.assertIn("    /if/admin/ for 127.0.0.0/8, ::1/128, 10.0.0.0/8,", "\n".join(out))
+        self.assertIn("    /-/metrics for 127.0.0.0/8,", "\n".join(out))
+        self.assertEqual(out[-1], "    /a for everybody, not for 10.0.0.0/8")
+
     def test_no_file(self) -> None:
         self.patch(config, "DEFAULT_PATH", str(self.directory / "missing.toml"))
         status, out, err = self.check(None)
