@@ -52,6 +52,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                 )
             )
         found += [(f"site[{number}].{key}", message) for key, message in _twice_guarded(site)]
+    found += _passed_by(settings)
     if settings.listen.plain_http == "serve" and not settings.trust.proxies:
         found.append(
             (
@@ -166,3 +167,16 @@ def _twice_guarded(site: SiteSettings) -> Iterator[tuple[str, str]]:
                 f"guard[{known}] has it too, and a client must be let in by both. Put the networks"
                 " of both into one allow, if either is meant.",
             )
+
+
+def _passed_by(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Guards are of a site; authentik does not care by which one a request comes."""
+    for number, site in enumerate(settings.sites, 1):
+        for other, guarded in enumerate(settings.sites, 1):
+            if guarded.guards and not site.guards and set(site.upstreams) & set(guarded.upstreams):
+                yield (
+                    f"site[{number}].guard",
+                    f"there is none, but site[{other}] has guards, and the same upstream: whoever"
+                    " asks for a host of this site gets past them. Write them here, too.",
+                )
+                break

@@ -221,7 +221,8 @@ def checked_path(given: str) -> str:
 
 def near(address: str) -> bool:
     """Whether who has this address could be a proxy of ours."""
-    return address == UNIX_PEER or ipaddress.ip_address(address).is_private
+    # Not is_private, which 100.64.0.0/10 is not: that of carriers, and of overlay networks.
+    return address == UNIX_PEER or not ipaddress.ip_address(address).is_global
 
 
 def may_hide_others(head: RequestHead, client: Client) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import Phase, example, given, note, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy import config, guards
+from authproxy import config, crosschecks, guards
 from authproxy.guards import INSIDE, MOST_OCTETS, MOST_READINGS, Guards, checked_path, prepared
 from authproxy.settings import GuardSettings, Settings, SiteSettings, Trust
 from authproxy.spellings import readings
@@ -517,10 +517,25 @@ class SettingsTests(SynchronousTestCase):
                 line, "f.toml: site[1].guard: guards are written with two brackets: [[site.guard]]."
             )
 
+    def test_a_site_beside_it(self) -> None:
+        """With the same upstream and no guards: a way around them, by another Host."""
+        guard = '[[site.guard]]\npreset = "inside"\n'
+        for first, second, expected in (
+            (guard, "", ["site[2].guard"]),
+            ("", guard, ["site[1].guard"]),
+            (guard, guard, []),
+            ("", "", []),
+            (guard, 'upstream = "https://127.0.0.1:9444"\n', []),
+            (guard, 'upstream = ["https://127.0.0.1:9444", "https://127.0.0.1:9443"]\n', ["site[2].guard"]),
+        ):  # fmt: skip
+            found, wrong = config.loads(
+                f'[[site]]\nhosts = ["a"]\n{first}[[site]]\nhosts = ["b"]\n{second}', "f.toml"
+            )
+            self.assertEqual(wrong, [])
+            self.assertEqual([key for key, _ in crosschecks.warnings(found)], expected)
+
     def test_twice(self) -> None:
         """Allowed, and seldom meant."""
-        from authproxy import crosschecks  # noqa: PLC0415
-
         guard = GuardSettings("/if/admin/", allow=("10.0.0.0/8",))
         twice = evolve(guard, below="/if/Admin", allow=("192.0.2.0/24",))
         other = evolve(guard, below="/x")
@@ -738,6 +753,11 @@ class AddressTests(Conversation):
 
     def test_a_proxy_that_is_not_trusted(self) -> None:
         """An inner address that speaks for others: everybody would be inside."""
+        carrier = (GuardSettings("/if/admin/", allow=("100.64.0.0/10",)),)
+        field = b"X-Forwarded-For: 100.64.0.9"
+        world = self.world(rules=carrier)
+        self.assertEqual(self.ask(world, get(b"/if/admin/", field), "100.64.0.1").status, 403)
+        self.assertEqual(self.ask(world, get(b"/if/admin/"), "100.64.0.1").status, 200)
         for field in (b"X-Forwarded-For: 10.1.2.3", b"X-Forwarded-Proto: https"):
             world = self.world()
             self.assertEqual(self.ask(world, get(b"/if/admin/", field), INSIDER).status, 403)
