@@ -31,6 +31,7 @@ The layers, from the bytes up; a module imports only from those above it in this
                         what reaches a running proxy: new settings, new certificates, signals
     tap                 the wiring: from a command line to a service
     worker              a worker process, from its start to its end
+    nginx/              an nginx configuration -> the one of authproxy that does the same
     standin/            a stand-in for authentik, for the demo and the tests
     commands/           the `authproxy` command
 

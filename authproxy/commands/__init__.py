@@ -21,6 +21,7 @@ COMMANDS = {
     "config": "print the settings in force, defaults included (config show)",
     "pin": "the line that pins the key of an authentik server's certificate",
     "demo": "an authentik stand-in with authproxy in front of it, to try things out",
+    "import-nginx": "an nginx configuration in, the authproxy.toml that does the same out",
     "completion": "the completion of bash, zsh or fish, for its configuration",
     "copy-keys": "root's part before the service starts; the systemd unit calls it",
 }
@@ -28,7 +29,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What --help prints."""
-    lines = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    lines = "\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items())
     return (
         "usage: authproxy COMMAND [options]\n\n"
         "The front door of an authentik server.\n\n"

@@ -1,0 +1,188 @@
+"""Owns the way from certificates, protocols, HSTS and real_ip directives to their settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from .. import values
+from .blocks import Scope, Server, has_variable
+from .draft import Draft, Kind, Section, printable
+from .listens import Listener
+from .reading import Directive
+
+_MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,12})", re.IGNORECASE)
+_MOST = 10 * 365 * 86400
+_FORWARDED = ("x-forwarded-for", "cf-connecting-ip", "true-client-ip")
+_OLD = ("sslv2", "sslv3", "tlsv1", "tlsv1.1")
+
+
+def put_certificate(draft: Draft, section: Section, servers: list[Server], prefix: str) -> None:
+    """Put certificate and private_key of a site."""
+    for server in servers:
+        chains, keys = server.scope.all("ssl_certificate"), server.scope.all("ssl_certificate_key")
+        if chains and keys:
+            break
+    else:
+        return
+    for chain, key in zip(chains, keys, strict=False):
+        paths = [server.scope.known(directive.args[0]) for directive in (chain, key)]
+        if any(has_variable(path) or path.startswith(("data:", "engine:")) for path in paths):
+            words = "A certificate must be a file. Until you name one, a self-signed one is used."
+            draft.say(section, Kind.ATTENTION, words, chain, key)
+            continue
+        for name, path, directive in zip(
+            ("certificate", "private_key"), paths, (chain, key), strict=True
+        ):
+            draft.put(section, name, os.path.normpath(os.path.join(prefix, path)), [directive])
+        more = [d for d in (*chains, *keys) if d not in (chain, key)]
+        if more:
+            words = "A site has one certificate: this second one is left out."
+            draft.say(section, Kind.DIFFERENT, words, *more)
+        break
+    password = server.scope.first("ssl_password_file")
+    if password is not None:
+        words = "A key with a password cannot be read: store it without one, for root alone."
+        draft.say(section, Kind.ATTENTION, words, password)
+
+
+def put_hsts(draft: Draft, section: Section, scope: Scope, always_plain: bool) -> None:
+    """Put hsts of a site, as nginx sent it."""
+    found = next((d for block in scope.blocks for d in block if _is_hsts(d)), None)
+    if found is None:
+        if not always_plain:
+            draft.put(
+                section, "hsts", 0, (),
+                "nginx sent no Strict-Transport-Security. Better: delete this line; the default is"
+                " two years, which is what authentik's page advises. Browsers then never use plain"
+                " HTTP for these hosts.",
+            )  # fmt: skip
+        return
+    value = found.args[1]
+    match = _MAX_AGE.search(value)
+    age = int(match[1]) if match is not None else 0
+    if age == 0:
+        words = "max-age=0 takes the promise back, which cannot be sent from here; none is made."
+        draft.put(section, "hsts", 0, [found], *([] if match is None else [words]))
+        return
+    if age > _MOST:
+        draft.say(section, Kind.DIFFERENT, "hsts is ten years at most.", found)
+    draft.put(section, "hsts", min(age, _MOST), [found])
+    if "includesubdomains" in value.lower():
+        draft.say(
+            section, Kind.LOST,
+            "Strict-Transport-Security is sent with max-age alone, for the hosts of the site:"
+            " without includeSubDomains and preload.", found,
+        )  # fmt: skip
+    if found not in scope.all("add_header"):
+        words = "nginx did not send it: an add_header further inside replaces those outside."
+        draft.say(section, Kind.DIFFERENT, words, found)
+
+
+def _is_hsts(directive: Directive) -> bool:
+    name, args = directive.name, directive.args
+    return name == "add_header" and len(args) > 1 and args[0].lower() == "strict-transport-security"
+
+
+def put_protocols(draft: Draft, scopes: Iterable[Scope]) -> None:
+    """tls.minimum_version."""
+    table = draft.table("tls")
+    found = {d for scope in scopes for d in scope.all("ssl_protocols")}
+    sources = sorted(found, key=lambda directive: directive.line)
+    words = {arg.lower() for directive in found for arg in directive.args}
+    if not found:
+        draft.say(
+            table, Kind.DIFFERENT,
+            "Clients need TLS 1.3, as authentik's page advises; nginx takes 1.2 too where"
+            ' ssl_protocols is not written. For such clients: minimum_version = "1.2".',
+        )  # fmt: skip
+    elif words == {"tlsv1.3"}:
+        draft.put(table, "minimum_version", "1.3", sources)
+    else:
+        draft.put(
+            table, "minimum_version", "1.2", sources,
+            'As in nginx. Better, if no old client needs it: "1.3", as authentik\'s page advises.',
+        )  # fmt: skip
+    if words & set(_OLD):
+        draft.say(table, Kind.DIFFERENT, "There is nothing older than TLS 1.2 here.", *sources)
+
+
+def put_http2(draft: Draft, servers: list[Server], found: list[Listener]) -> None:
+    """listen.http2: on by default, as the reference has it."""
+    table = draft.table("listen")
+    switches = [d for server in servers for d in server.scope.all("http2")]
+    off = [d for d in switches if d.args[:1] == ("off",)]
+    on = any(listener.http2 for listener in found) or len(switches) > len(off)
+    if off and not on:
+        draft.put(table, "http2", False, off)
+    elif switches:
+        draft.say(table, Kind.UNNEEDED, "HTTP/2 is on by default.", *switches)
+    elif not on and found:
+        draft.say(
+            table, Kind.DIFFERENT,
+            "HTTP/2 is on here, which nginx was not told to offer: clients choose. http2 = false"
+            " leaves HTTP/1.1 alone.",
+        )  # fmt: skip
+
+
+def put_trust(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:
+    """trust.proxies and listen.proxy_protocol_from."""
+    table, listen = draft.table("trust"), draft.table("listen")
+    sources = list({d: None for scope in scopes for d in scope.all("set_real_ip_from")})
+    headers = list({d: None for scope in scopes for d in scope.all("real_ip_header")})
+    cidrs = _networks(draft, sources)
+    header = headers[0].args[0].lower() if headers and headers[0].args else "x-real-ip"
+    speaking = [listener.directive for listener in found if listener.proxy_protocol]
+    if header == "proxy_protocol" and cidrs and speaking:
+        draft.put(
+            listen, "proxy_protocol_from", cidrs, [*speaking, *sources, *headers],
+            "Connections from there must begin with a PROXY header, on every listener, and nobody"
+            " else's may.",
+        )  # fmt: skip
+        return
+    if speaking:
+        draft.put(
+            listen, "proxy_protocol_from", ["192.0.2.10/32"], speaking,
+            "ATTENTION: nginx took a PROXY header from everybody on this port. Name your balancers,"
+            " or their connections are refused:", off=True,
+        )  # fmt: skip
+        draft.say(listen, Kind.ATTENTION, "See proxy_protocol_from above.", *speaking)
+    if not cidrs:
+        draft.account(*headers)
+        return
+    certain = header in _FORWARDED
+    above = (
+        "Their X-Forwarded-For, -Proto and -Host are believed; they must replace or remove what"
+        " clients sent of the last two, and append to or replace the first.",
+    )
+    if not certain:
+        above = (
+            f"nginx took the client's address from {printable(header)}, which is not read here:"
+            " X-Forwarded-For is. Does the proxy in front append to it, or replace it, and set"
+            " X-Forwarded-Proto? Then:",
+        )
+        words = "No proxy is believed before you enable the line above."
+        draft.say(table, Kind.ATTENTION, words, *sources, *headers)
+    elif header != "x-forwarded-for":
+        words = f"The address comes from X-Forwarded-For, not from {printable(header)}."
+        draft.say(table, Kind.DIFFERENT, words, *headers)
+    draft.put(table, "proxies", cidrs, [*sources, *headers], *above, off=not certain)
+
+
+def _networks(draft: Draft, sources: list[Directive]) -> list[str]:
+    """CIDRs as settings write them."""
+    found: list[str] = []
+    for directive in sources:
+        given = directive.args[0]
+        try:
+            cidr = values.cidr(given)
+        except ValueError as e:
+            draft.say(draft.table("trust"), Kind.LOST, str(e), directive)
+            continue
+        if cidr.endswith("/0"):
+            words = "Everybody would be believed, so that every client chooses its address. Name"
+            draft.say(draft.table("trust"), Kind.ATTENTION, f"{words} your proxies.", directive)
+        elif cidr not in found:
+            found.append(cidr)
+    return found

@@ -1,0 +1,230 @@
+"""Owns the whole way: what was read of nginx -> the text of a configuration.
+
+Pure: reading.py has opened the files. The text is read by config.py before anybody sees it.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from .. import config
+from . import limits, listens, security, sites, words
+from .blocks import Http, Server, http_of
+from .draft import Draft, Kind, Section, printable, toml
+from .listens import Listener
+from .reading import Configuration, Directive, NginxError
+from .rest import say_log, say_missing, say_servers
+from .sites import Taken
+
+_CONTAINERS = ("http", "server", "location", "upstream")
+
+
+@frozen
+class Translation:
+    """text: the configuration. counts: remarks by kind. sites: how many were made."""
+
+    text: str
+    counts: dict[Kind, int]
+    sites: int
+
+
+def translate(read: Configuration) -> Translation:
+    """The configuration that does the same. Raises NginxError where nothing can be made."""
+    http = http_of(read.directives)
+    draft = Draft()
+    found, rest = sites.choose(http)
+    if not found:
+        raise NginxError(_nothing(read, http))
+    made = sites.put(draft, http, found, read.prefix)
+    if not made:
+        raise NginxError(_unmade(draft))
+    say_missing(draft, read)
+    _put_sites(draft, made, read.prefix)
+    servers = [server for taken in made for server in taken.servers]
+    redirecting = say_servers(draft, rest, servers)
+    _put_whole(draft, http, made, servers, redirecting)
+    _leftovers(draft, read.directives, made, draft.table(""), "")
+    text = toml(draft, _head(read.file))
+    problems = config.loads(text, "authproxy.toml")[1]
+    if problems:  # a fault of ours: better nothing than what does not start
+        said = "; ".join(map(str, problems))
+        raise NginxError(f"{printable(read.file)}: the translation is not valid, which is a fault"
+                         f" of authproxy: please report it, with this: {said}")  # fmt: skip
+    return Translation(text, draft.counts(), len(made))
+
+
+def _head(file: str) -> str:
+    return (
+        f"Made by `authproxy import-nginx {file}`. Behind each setting stands the line of nginx"
+        " that it came from; below each table, what became of the directives that have no setting."
+        " Look for ATTENTION, then test it: authproxy check --config FILE."
+    )
+
+
+def _put_sites(draft: Draft, made: list[Taken], prefix: str) -> None:
+    for taken in made:
+        assert taken.section is not None
+        draft.account(*(server.directive for server in taken.servers))
+        plain = not any(map(sites.secure, taken.servers))
+        security.put_certificate(draft, taken.section, taken.servers, prefix)
+        security.put_hsts(draft, taken.section, taken.main.scope, always_plain=plain)
+
+
+def _put_whole(
+    draft: Draft, http: Http, made: list[Taken], servers: list[Server],
+    redirecting: list[tuple[Server, Directive]],
+) -> None:  # fmt: skip
+    """What is one setting for all sites."""
+    found = _put_listen(draft, servers, redirecting)
+    scopes = [location.scope for taken in made for location in taken.locations]
+    secure = [server for server in servers if sites.secure(server)]
+    if secure:
+        security.put_protocols(draft, [server.scope for server in secure])
+        security.put_http2(draft, secure, [listener for listener in found if listener.tls])
+    security.put_trust(draft, scopes, found)
+    limits.put(draft, http, scopes, [taken.to for taken in made])
+    say_log(draft, scopes)
+
+
+def _put_listen(
+    draft: Draft, servers: list[Server], redirecting: list[tuple[Server, Directive]]
+) -> list[Listener]:
+    """[listen]; returns the listeners of the sites themselves."""
+    table = draft.table("listen")
+    found = [listener for server in servers for listener in listens.listeners(draft, server)]
+    theirs = [entry for server, _ in redirecting for entry in listens.listeners(draft, server)]
+    tls = [listener for listener in found if listener.tls]
+    served = [listener for listener in found if not listener.tls]
+    plain = served + [listener for listener in theirs if not listener.tls]
+    if not tls and any(map(sites.secure, servers)):
+        words = "None of nginx's https addresses can be written: the default is [::]:443."
+        draft.say(table, Kind.ATTENTION, words)
+        return found
+    if not tls and not plain:
+        return found
+    listens.put(draft, tls, plain)
+    if not tls:
+        draft.put(
+            table, "plain_http", "serve", [listener.directive for listener in served],
+            "As nginx did: no TLS here. Name the proxy that terminates it in trust.proxies, so that"
+            " its X-Forwarded-* are believed. Without such a proxy passwords travel in the clear.",
+        )  # fmt: skip
+    elif served and not redirecting:
+        words = "nginx answered plain HTTP there too; here it is redirected to https."
+        draft.say(table, Kind.DIFFERENT, words, *(listener.directive for listener in served))
+    _put_port(draft, table, tls, [directive for _, directive in redirecting])
+    _put_webroot(draft, [*servers, *(server for server, _ in redirecting)])
+    return found
+
+
+def _put_port(
+    draft: Draft, table: Section, tls: list[Listener], redirects: list[Directive]
+) -> None:
+    """public_https_port: where nginx redirected to, unless that is our own port."""
+    if not tls or not redirects:
+        return
+    own = next((listener.port for listener in tls if listener.port), 443)
+    target = redirects[0].args[-1] if redirects[0].args else ""
+    host = target.partition("://")[2].partition("/")[0].partition("$request_uri")[0]
+    digits = host.rpartition(":")[2]
+    port = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else 443
+    if port != own and 0 < port < 65536:
+        draft.put(table, "public_https_port", port, redirects[:1])
+
+
+def _put_webroot(draft: Draft, servers: list[Server]) -> None:
+    """acme_webroot, from the locations for challenges."""
+    table = draft.table("listen")
+    known = ""
+    for server in servers:
+        for location in sites.challenges_of(server):
+            root, alias = location.scope.first("root"), location.scope.first("alias")
+            draft.account_all(location.directive)
+            source = [d for d in (location.directive, root if alias is None else alias) if d]
+            path = (alias or root).args[0] if alias or root else ""  # type: ignore[union-attr]
+            if alias is not None:
+                below = location.path.strip("/")
+                path = path.rstrip("/")
+                path = path[: -len(below)] if below and path.endswith("/" + below) else ""
+            path = path.rstrip("/") or ""
+            if not path.startswith("/") or "$" in path or location.proxied is not None:
+                words = (
+                    "Challenges are answered from files of acme_webroot only (certbot certonly"
+                    " --webroot -w DIRECTORY); these were elsewhere."
+                )
+                draft.say(table, Kind.LOST, words, *source)
+            elif not known:
+                known = path
+                draft.put(table, "acme_webroot", path, source)
+            elif path != known:
+                words = f"There is one webroot for all hosts: {known}. Use it for these too."
+                draft.say(table, Kind.DIFFERENT, printable(words), *source)
+
+
+def _leftovers(
+    draft: Draft, directives: tuple[Directive, ...], made: list[Taken], section: Section,
+    parent: str,
+) -> None:  # fmt: skip
+    """Say something of every directive that nothing was said of."""
+    for directive in directives:
+        here = next(
+            (t.section for t in made if any(s.directive is directive for s in t.servers)), section
+        )
+        if draft.is_open(directive):
+            if directive.name == "upstream":
+                words_ = words.Words(Kind.UNNEEDED, "", "No site here passes to it.")
+            else:
+                words_ = words.said_of(directive, parent)
+            home = draft.table(words_.home) if words_.home else here
+            if directive.name in ("http", "events"):
+                draft.account(directive)
+            else:
+                assert home is not None
+                draft.say(home, words_.kind, words_.words, directive)
+            if directive.name not in _CONTAINERS or directive.name == "upstream":
+                draft.account_all(directive)
+        if directive.block is not None and directive.name in _CONTAINERS:
+            assert here is not None
+            _leftovers(draft, directive.block, made, here, directive.name)
+
+
+def _nothing(read: Configuration, http: Http) -> str:
+    """Why there is no site."""
+    file = printable(read.file)
+    for directive, why in read.missing:
+        return (
+            f"{directive.place}: {printable(directive.args[0])} cannot be read ({why}), and without"
+            " it there is no server with a proxy_pass. Run this where nginx runs."
+        )
+    passing = [
+        (location, proxied)
+        for server in http.servers
+        for location in server.locations
+        if (proxied := location.proxied) is not None
+    ]
+    for location, proxied in passing:
+        if location.scope.first("auth_request") is None:
+            return (
+                f"{proxied.place}: where proxy_pass {printable(proxied.args[0])} leads is decided by"
+                " a variable. Write the host and port of authentik there, and try again."
+            )
+    for location, _ in passing:
+        return (
+            f"{location.directive.place}: this is an application that asks authentik"
+            " (auth_request): it stays with nginx. Name the file of authentik's own host."
+        )
+    if not http.servers:
+        return (
+            f"{file}: there is no server block. Name the file that has authentik's, or nginx.conf,"
+            " which includes it."
+        )
+    return (
+        f"{http.servers[0].directive.place}: no server here has a location with proxy_pass. Name"
+        " the file of the site that passes to authentik."
+    )
+
+
+def _unmade(draft: Draft) -> str:
+    """Why no site could be made: the remarks are all that was said so far."""
+    remark = draft.table("").remarks[0]
+    return f"{remark.directives[-1].place}: {printable(remark.words)}"
