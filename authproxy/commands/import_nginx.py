@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 
-from ..nginx.draft import Kind
+from ..nginx.draft import Kind, printable
 from ..nginx.reading import NginxError, read
 from ..nginx.translation import Translation, translate
 
@@ -29,7 +29,7 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     try:
         made = translate(read(file))
     except NginxError as e:
-        print(f"authproxy import-nginx: {e}", file=sys.stderr)
+        print(f"authproxy import-nginx: {printable(str(e))}", file=sys.stderr)
         return 1
     sys.stdout.write(made.text)
     print(f"authproxy import-nginx: {_summary(made)}", file=sys.stderr)

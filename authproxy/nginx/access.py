@@ -1,69 +1,111 @@
-"""Owns the way from allow, deny and refusing locations to guards: only where the meaning is equal.
+"""Owns the way from allow, deny and refusing locations to guards, where the meaning is the same.
 
-nginx takes the first rule that matches; a guard lets in whoever is in `allow`, or keeps out
-whoever is in `deny`. Everything else is said, loudly.
+nginx takes the first rule that matches, of the one location that a path belongs to. A guard is of a
+path and all below it, refuses whom `deny` names, then those whom `allow` does not; a path in
+several guards has to pass all of them. What does not fit is said, loudly.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
+from attrs import frozen
+
 from .. import values
-from .blocks import Location, Scope
+from .blocks import Block, Location
 from .draft import Draft, Kind, Section
 from .reading import Directive
 
 _LITERAL = re.compile(r"\^(/[A-Za-z0-9/_-]*)(?:\.\*)?")
-_REFUSALS = ("403", "404", "444", "410", "401")
-_EVERYBODY = ["0.0.0.0/0", "::/0"]
+# What a guard's path may be, and every server reads alike.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)*/?")
+_REFUSALS = ("401", "403", "404", "410", "444")
+_EVERYBODY = ("0.0.0.0/0", "::/0")
 _LOST = (
     "These rules of addresses cannot be written as a guard with the same meaning: whom they kept"
-    " out now reaches authentik. Write a [[site.guard]] yourself."
+    " out now reaches authentik. Write a [[site.guard]] that does what you mean (docs/guards.md)."
 )
+_PATTERNS = (
+    "A location with a pattern, or a single path, had other rules than the guard that covers it: it"
+    " is guarded now. If it must not be, change the guard."
+)
+_STRICTER = "This covers more than nginx's location did: those inside it had other rules."
 
 
-def rules(scope: Scope) -> tuple[list[Directive], list[str], list[str]] | None:
-    """(directives, allow, deny) of what is in force, one list of the two empty; None: no such."""
-    block = next((b for b in scope.blocks if any(d.name in ("allow", "deny") for d in b)), ())
-    found = [directive for directive in block if directive.name in ("allow", "deny")]
+@frozen
+class Rules:
+    """Whom nginx let in: CIDRs. Both empty: everybody."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+def rules(location: Location) -> tuple[Rules | None, list[Directive]]:
+    """What is in force in a location, None where no guard can say it; and the directives."""
+    refusal = refuses(location)
+    if refusal is not None:
+        return Rules(deny=_EVERYBODY), [refusal]
+    block: Block | None = next(
+        (b for b in location.scope.blocks if "allow" in b.named or "deny" in b.named), None
+    )
+    if block is None:
+        return Rules(), []
+    found = [d for d in block.directives if d.name in ("allow", "deny") and d.args]
+    return _ordered(found), found
+
+
+def _ordered(found: list[Directive]) -> Rules | None:
+    """Rules in their order, as an allow and a deny."""
     allow: list[str] = []
     deny: list[str] = []
-    closed = False
+    after: list[str] = []  # refused only where no allow before them matched
     for directive in found:
-        if closed:
-            continue  # nginx never comes so far
-        if directive.args == ("all",):
-            closed = True
-            if directive.name == "deny":
-                return _closed(found, allow, deny)
-            continue
-        (allow if directive.name == "allow" else deny).extend(_network(directive.args))
-    if "" in (*allow, *deny) or (allow and deny):
-        return None
-    # Without a final "deny all" an allow lets in whom nothing keeps out anyway.
-    return found, [], deny
+        if directive.args[0] == "all":
+            if directive.name == "allow":
+                break
+            return _closed(allow, deny)
+        try:
+            cidr = values.cidr(directive.args[0])
+        except ValueError:
+            return None
+        if directive.name == "deny":
+            (after if allow else deny).append(cidr)
+        elif after:
+            return None
+        else:
+            allow.append(cidr)
+    # Whoever matches nothing may: an allow before a deny would be an exception from it.
+    return None if allow and after else Rules(deny=tuple(deny))
 
 
-def _closed(
-    found: list[Directive], allow: list[str], deny: list[str]
-) -> tuple[list[Directive], list[str], list[str]] | None:
+def _closed(allow: list[str], deny: list[str]) -> Rules | None:
     """Rules that end with `deny all`."""
     if not allow:
-        return found, [], list(_EVERYBODY)
-    return None if deny or "" in allow else (found, allow, [])
+        return Rules(deny=_EVERYBODY)
+    if any(_within(one, other) for one in allow for other in deny):
+        return None
+    return Rules(tuple(allow), tuple(deny))
 
 
-def _network(args: tuple[str, ...]) -> list[str]:
-    try:
-        return [values.cidr(args[0])]
-    except (ValueError, IndexError):
-        return [""]
+def _within(inner: str, outer: str) -> bool:
+    if inner == outer:
+        return True
+    if "unix:" in (inner, outer):
+        return False
+    one, other = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
 def refuses(location: Location) -> Directive | None:
     """The `return` of a location that refuses everything."""
     return next(
-        (d for d in location.scope.own if d.name == "return" and d.args[:1][0] in _REFUSALS), None
+        (
+            d
+            for d in location.scope.own
+            if d.name == "return" and d.args[:1] and d.args[0] in _REFUSALS
+        ),
+        None,
     )
 
 
@@ -75,57 +117,60 @@ def path_of(location: Location) -> str:
     return match[1] if match else ""
 
 
-def put(
-    draft: Draft, section: Section, base: Scope, locations: list[Location],
-    refusing: list[Location],
-) -> None:  # fmt: skip
-    """The guards of a site. `locations` go to upstream; `base` is the server's scope."""
+def put(draft: Draft, section: Section, passing: list[Location], refusing: list[Location]) -> None:
+    """The guards of a site. `passing` go to its upstream, `refusing` nowhere."""
+    known = [(location, *rules(location)) for location in (*passing, *refusing)]
     for location in refusing:
-        found = refuses(location)
-        directives = [location.directive, *([found] if found else [])]
         draft.account_all(location.directive)
-        _put(draft, section, location, [*locations, *refusing], directives, [], list(_EVERYBODY))
-    for location in locations:
-        everything = any(
-            d.name in ("allow", "deny") for block in location.scope.blocks for d in block
-        )
-        if not everything:
+    guarded: dict[str, Rules] = {}
+    for location, wanted, directives in known:
+        path = path_of(location)
+        if wanted == Rules():
+            if directives:
+                draft.say(section, Kind.UNNEEDED, "Everybody may.", *directives)
             continue
-        here = rules(location.scope)
-        if here is None:
-            draft.say(section, Kind.ATTENTION, _LOST, *_written(location.scope))
+        others = [
+            (other, theirs)
+            for other, theirs, _ in known
+            if other is not location and theirs != wanted
+        ]
+        below = [o for o, _ in others if path_of(o) and path_of(o).startswith(path)]
+        if (
+            wanted is None
+            or below
+            or not path
+            or not _PLAIN.fullmatch(path)
+            or location.scope.word("satisfy") == "any"
+            or guarded.get(path, wanted) != wanted
+        ):
+            draft.say(section, Kind.ATTENTION, _LOST, location.directive, *directives)
+            if below and wanted is not None and path and _PLAIN.fullmatch(path):
+                _guard(draft, section, path, wanted, [location.directive], directives, off=True)
             continue
-        directives, allow, deny = here
-        if allow or deny:
-            _put(draft, section, location, locations, directives, allow, deny)
-        else:
-            draft.say(section, Kind.UNNEEDED, "Everybody may.", *directives)
-
-
-def _written(scope: Scope) -> list[Directive]:
-    return scope.all("allow") + scope.all("deny")
-
-
-def _put(
-    draft: Draft, section: Section, location: Location, locations: list[Location],
-    directives: list[Directive], allow: list[str], deny: list[str],
-) -> None:  # fmt: skip
-    """One guard, unless a location below it, or a pattern, has other rules."""
-    path = path_of(location)
-    below = [
-        other
-        for other in locations
-        if other is not location
-        and (not path_of(other) or path_of(other).startswith(path))
-        and (refuses(other) is None and rules(other.scope) != (directives, allow, deny))
-    ]
-    if not path or below or location.scope.first("satisfy") is not None:
-        draft.say(section, Kind.ATTENTION, _LOST, location.directive, *directives)
-        return
-    guard = Section("[[site.guard]]")
-    if any(line.value == path for inner in section.inner for line in inner.lines):
+        odd = [o.directive for o, _ in others if not path_of(o) and _may_be_below(o, path)]
+        if odd:
+            draft.say(section, Kind.DIFFERENT, _PATTERNS, *odd)
         draft.account(*directives)
+        guarded[path] = wanted
+        _guard(draft, section, path, wanted, [location.directive], directives)
+
+
+def _may_be_below(location: Location, path: str) -> bool:
+    return location.modifier != "=" or location.path.startswith(path)
+
+
+def _guard(
+    draft: Draft, section: Section, path: str, wanted: Rules, place: list[Directive],
+    directives: list[Directive], off: bool = False,
+) -> None:  # fmt: skip
+    """One guard. `off`: a comment, as it would do more than nginx did."""
+    if any(line.value == path for inner in section.inner for line in inner.lines):
         return
+    guard = Section("#[[site.guard]]" if off else "[[site.guard]]")
     section.inner.append(guard)
-    draft.put(guard, "path", path, [location.directive])
-    draft.put(guard, "allow" if allow else "deny", allow or deny, directives)
+    above = [_STRICTER] if off else []
+    draft.put(guard, "path", path, place, *above, off=off)
+    if wanted.allow:
+        draft.put(guard, "allow", list(wanted.allow), directives, off=off)
+    if wanted.deny:
+        draft.put(guard, "deny", list(wanted.deny), directives, off=off)

@@ -17,28 +17,36 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _PASSES = ("proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass")
 
 
+class Block:
+    """What stands between two braces, and the same by name."""
+
+    __slots__ = ("directives", "named")
+
+    def __init__(self, directives: Iterable[Directive]) -> None:
+        self.directives = tuple(directives)
+        self.named: dict[str, list[Directive]] = {}
+        for directive in self.directives:
+            self.named.setdefault(directive.name, []).append(directive)
+
+
 @frozen(eq=False)
 class Scope:
     """A block and those around it, the innermost first."""
 
-    blocks: tuple[tuple[Directive, ...], ...]
+    blocks: tuple[Block, ...]
 
     @property
     def own(self) -> tuple[Directive, ...]:
         """What stands in the block itself."""
-        return self.blocks[0]
+        return self.blocks[0].directives
 
     def inside(self, block: Iterable[Directive]) -> Scope:
         """The scope of a block in this one."""
-        return Scope((tuple(block), *self.blocks))
+        return Scope((Block(block), *self.blocks))
 
     def all(self, name: str) -> list[Directive]:
         """The directives of this name that are in force: those of the nearest block with any."""
-        for block in self.blocks:
-            found = [directive for directive in block if directive.name == name]
-            if found:
-                return found
-        return []
+        return next((block.named[name] for block in self.blocks if name in block.named), [])
 
     def first(self, name: str) -> Directive | None:
         """The first of them, or None."""
@@ -50,15 +58,22 @@ class Scope:
         return found.args[0].lower() if found is not None and found.args else ""
 
     def constants(self) -> dict[str, str]:
-        """What `set` gives names to, outside of any condition."""
+        """What `set` gives names to, if no condition does."""
         found: dict[str, str] = {}
+        conditions = [d for block in self.blocks for d in block.named.get("if", ())]
+        varying = {
+            inner.args[0].removeprefix("$")
+            for condition in conditions
+            for inner in condition.block or ()
+            if inner.name == "set" and inner.args
+        }
         for block in reversed(self.blocks):
-            for directive in block:
-                if directive.name == "set" and len(directive.args) == 2:
+            for directive in block.named.get("set", ()):
+                if len(directive.args) == 2:
                     found[directive.args[0].removeprefix("$")] = self._known(
                         directive.args[1], found
                     )
-        return found
+        return {name: value for name, value in found.items() if name not in varying}
 
     def known(self, text: str) -> str:
         """A text with the variables that `set` made replaced; others stay."""
@@ -103,7 +118,7 @@ class Server:
 
     def own(self, name: str) -> list[Directive]:
         """Its own directives of this name."""
-        return [directive for directive in self.scope.own if directive.name == name]
+        return self.scope.blocks[0].named.get(name, [])
 
     @property
     def names(self) -> list[str]:
@@ -124,7 +139,7 @@ def http_of(directives: tuple[Directive, ...]) -> Http:
     """The servers and upstreams of a configuration."""
     servers: list[Server] = []
     upstreams: dict[str, Directive] = {}
-    scopes = [Scope((directives,))]
+    scopes = [Scope((Block(directives),))]
     scopes += [
         scopes[0].inside(directive.block)
         for directive in directives

@@ -17,7 +17,8 @@ from .reading import Directive
 WIDTH = 100
 LOUD = "ATTENTION: "  # how a comment above a line begins that is to be read
 _MOST_SHOWN = 90  # characters of a directive in a remark
-_MOST_PLACES = 3  # at which a setting came from
+_MOST_SAID = 2000  # of a whole remark
+_MOST_PLACES = 4  # at which a setting came from
 
 Value = str | int | float | bool | list[str]
 
@@ -29,15 +30,6 @@ class Kind(enum.Enum):
     LOST = "Cannot be honoured"
     DIFFERENT = "Done differently"
     UNNEEDED = "Not needed"
-
-
-@frozen
-class Remark:
-    """Why directives have no line of their own, or what is to be known beside it."""
-
-    kind: Kind
-    words: str
-    directives: tuple[Directive, ...] = ()
 
 
 @frozen
@@ -57,7 +49,8 @@ class Section:
 
     heading: str
     lines: list[Line] = field(factory=list)
-    remarks: list[Remark] = field(factory=list)
+    # Why directives have no line of their own, or what is to be known: (kind, words) -> which.
+    remarks: dict[tuple[Kind, str], list[Directive]] = field(factory=dict)
     inner: list[Section] = field(factory=list)  # [[site.guard]]
 
 
@@ -97,13 +90,7 @@ class Draft:
     def say(self, section: Section, kind: Kind, words: str, *directives: Directive) -> None:
         """A remark on these directives. Equal words become one remark."""
         self.account(*directives)
-        for number, remark in enumerate(section.remarks):
-            if (remark.kind, remark.words) == (kind, words):
-                known = {id(directive) for directive in remark.directives}
-                more = tuple(d for d in directives if id(d) not in known)
-                section.remarks[number] = Remark(kind, words, remark.directives + more)
-                return
-        section.remarks.append(Remark(kind, words, directives))
+        section.remarks.setdefault((kind, words), []).extend(directives)
 
     def account(self, *directives: Directive) -> None:
         """These need no more words; what is inside them still does."""
@@ -124,8 +111,8 @@ class Draft:
         so does an ATTENTION above a line."""
         counted = dict.fromkeys(Kind, 0)
         for section in (*self.tables.values(), *self.sites):
-            for remark in section.remarks:
-                counted[remark.kind] += max(1, len(places(remark.directives)))
+            for (kind, _), directives in section.remarks.items():
+                counted[kind] += max(1, len(places(directives)))
             for line in section.lines:
                 counted[Kind.ATTENTION] += any(said.startswith(LOUD) for said in line.above)
         return counted
@@ -152,14 +139,14 @@ def _section(section: Section) -> Iterator[str]:
         yield f"#{text}" if line.off else text
     parted = not section.lines
     for kind in Kind:
-        remarks = [remark for remark in section.remarks if remark.kind is kind]
+        remarks = [words for known, words in section.remarks if known is kind]
         if remarks:
             yield from (() if parted else ("#",))
             yield f"# {kind.value}:"
             parted = False
-        for remark in remarks:
-            yield from _comment(f"- {remark.words}", "#   ", "#     ")
-            for place, what in places(remark.directives):
+        for words in remarks:
+            yield from _comment(f"- {words}", "#   ", "#     ")
+            for place, what in places(section.remarks[kind, words]):
                 yield f"#       {place}  {what}".rstrip()
     for inner in section.inner:
         yield ""
@@ -173,23 +160,30 @@ def places(directives: Iterable[Directive]) -> list[tuple[str, str]]:
 
 def shown(directive: Directive) -> str:
     """A directive on one line, whatever is in it."""
-    words = " ".join((directive.name, *(arg or "''" for arg in directive.args)))
-    text = printable(words)
-    if len(text) > _MOST_SHOWN:
-        text = text[: _MOST_SHOWN - 3] + "..."
+    text = short(" ".join((directive.name, *(arg or "''" for arg in directive.args))))
     return text if directive.block is None else text + " { ... }"
 
 
+def short(text: str) -> str:
+    """A text from a file, to be quoted in a remark: printable, and not too long."""
+    text = printable(text[:_MOST_SHOWN])
+    return text if len(text) < _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
 def _places(directives: tuple[Directive, ...]) -> str:
-    found = list(dict.fromkeys(printable(directive.place) for directive in directives))
-    more = f" and {len(found) - _MOST_PLACES} more" if len(found) > _MOST_PLACES else ""
-    return ", ".join(found[:_MOST_PLACES]) + more
+    """FILE:LINE, LINE, OTHERFILE:LINE, the first few."""
+    found = list(dict.fromkeys((directive.file, directive.line) for directive in directives))
+    text, before = "", None
+    for file, line in found[:_MOST_PLACES]:
+        text += f", {line}" if file == before else f"{', ' if text else ''}{printable(file)}:{line}"
+        before = file
+    return text + (f" and {len(found) - _MOST_PLACES} more" if len(found) > _MOST_PLACES else "")
 
 
 def _comment(words: str, first: str, rest: str = "") -> list[str]:
     """A text as comment lines."""
     return textwrap.wrap(
-        printable(words), WIDTH, initial_indent=first, subsequent_indent=rest or first,
+        printable(words[:_MOST_SAID]), WIDTH, initial_indent=first, subsequent_indent=rest or first,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 

@@ -62,7 +62,10 @@ def put(draft: Draft, http: Http, scopes: list[Scope], passes: list[Pass]) -> No
     """All of them. `scopes` are those of the locations that were taken."""
     for name, key in _TIMES.items():
         found = _found(scopes, name, 0, seconds)
-        if found:
+        if found and max(found.values()) == 0:
+            words = f"{key} cannot be 0: it is {getattr(Timeouts(), key)} s by default."
+            draft.say(draft.table("timeouts"), Kind.DIFFERENT, words, *found)
+        elif found:
             _time(draft, key, max(found.values()), found)
     _connect(draft, scopes)
     _read(draft, scopes)
@@ -119,19 +122,19 @@ def _read(draft: Draft, scopes: list[Scope]) -> None:
     value = max(found.values())
     if value > defaults.relay_idle:
         _time(draft, "relay_idle", value, found)
-    requests = [seconds for seconds in found.values() if seconds <= _REQUEST]
     if value > _REQUEST:
         draft.say(
             table, Kind.DIFFERENT,
             "So long a time was meant for WebSockets: they may be silent for relay_idle (an hour by"
             " default). Responses have first_byte and upstream_idle.", *found,
         )  # fmt: skip
-    longest = max(requests, default=defaults.first_byte)
-    if longest == defaults.first_byte:
-        words = "first_byte and upstream_idle are 60 s by default; WebSockets have an hour."
-        draft.say(table, Kind.UNNEEDED, words, *[d for d in found if found[d] <= _REQUEST])
-        return
     sources = [directive for directive in found if found[directive] <= _REQUEST]
+    longest = max((found[directive] for directive in sources), default=defaults.first_byte)
+    if longest == defaults.first_byte:
+        if sources:
+            words = "first_byte and upstream_idle are 60 s by default; WebSockets have an hour."
+            draft.say(table, Kind.UNNEEDED, words, *sources)
+        return
     _time(draft, "first_byte", longest, sources)
     _time(draft, "upstream_idle", longest, sources)
 

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from .. import values
 from .blocks import Server
-from .draft import Draft, Kind, printable
+from .draft import Draft, Kind, short
 from .reading import Directive
 
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 - what nginx was told, and in files only
@@ -91,7 +91,7 @@ def _addresses(draft: Draft, directive: Directive) -> list[tuple[str, int, str]]
 
 
 def _refused(draft: Draft, directive: Directive) -> list[tuple[str, int, str]]:
-    given = printable(directive.args[0])
+    given = short(directive.args[0])
     words = f"{given} is no address of a machine, and authproxy listens on nothing else. Write one."
     draft.say(draft.table("listen"), Kind.LOST, words, directive)
     return []

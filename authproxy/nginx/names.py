@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from .. import values
 from .blocks import Server, has_variable
-from .draft import Draft, Kind, Section, printable
-from .reading import Directive
+from .draft import Draft, Kind, Section, short
 
 _LABELS = (
     "nginx's * stands for any number of labels, here for one: name the deeper hosts one by one."
 )
 
 
-def hosts(draft: Draft, section: Section, servers: list[Server], taken: set[str]) -> list[str]:
-    """The hosts of these servers; [] for every host.
+def hosts(
+    draft: Draft, section: Section, servers: list[Server], taken: set[str]
+) -> list[str] | None:
+    """The hosts of these servers; [] for every host, None where all are another site's.
 
     `taken` are those of other sites; the found ones are added to it.
     """
@@ -26,24 +27,20 @@ def hosts(draft: Draft, section: Section, servers: list[Server], taken: set[str]
                 names, kind, words = _of(server.scope.known(name))
                 if words:
                     draft.say(
-                        section, kind, f"{printable(name) or 'The empty name'}: {words}", directive
+                        section, kind, f"{short(name) or 'The empty name'}: {words}", directive
                     )
                 catches_all = catches_all or name == "_"
                 found += [host for host in names if host not in found]
     for host in [host for host in found if host in taken]:
-        draft.say(
-            section, Kind.UNNEEDED, f"{host} is a host of the site above: nginx used that one too."
-        )
+        words = f"{short(host)} is a host of a site above: nginx took that one, too."
+        draft.say(section, Kind.UNNEEDED, words)
         found.remove(host)
+        if not found:
+            return None
     taken.update(found)
     sources = [directive for server in servers for directive in server.own("server_name")]
     if found:
         draft.put(section, "hosts", found, sources)
-        draft.say(
-            section, Kind.DIFFERENT,
-            "Other hosts than these get a 421, where nginx took its default server for them.",
-            *_defaults(servers),
-        )  # fmt: skip
     elif not catches_all:
         draft.put(
             section, "hosts", ["sso.example.com"], sources,
@@ -53,13 +50,19 @@ def hosts(draft: Draft, section: Section, servers: list[Server], taken: set[str]
     return found
 
 
-def _defaults(servers: list[Server]) -> list[Directive]:
-    return [
+def say_others(draft: Draft, servers: list[Server]) -> None:
+    """What hosts get that no site has, where every site names its own."""
+    defaults = [
         listen
         for server in servers
         for listen in server.own("listen")
         if {"default_server", "default"} & set(listen.args[1:])
     ]
+    words = (
+        "Hosts that no site has get a 421; nginx took its default server for them, or the first. A"
+        " site without hosts serves them all."
+    )
+    draft.say(draft.table(""), Kind.DIFFERENT, words, *defaults)
 
 
 def _of(name: str) -> tuple[list[str], Kind, str]:

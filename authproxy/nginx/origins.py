@@ -10,7 +10,7 @@ from attrs import frozen
 from .. import values
 from ..settings import Upstream
 from .blocks import Http, Scope, has_variable
-from .draft import Draft, Kind, Section, printable
+from .draft import Draft, Kind, Section, short
 from .reading import Directive
 
 _PASS = re.compile(
@@ -43,6 +43,10 @@ class Pass:
     scheme: str
     target: str
     path: str
+
+    def same_as(self, other: Pass) -> bool:
+        """Whether both lead to the same upstream."""
+        return (self.scheme, self.target) == (other.scheme, other.target)
 
 
 def passed(scope: Scope, directive: Directive) -> Pass | None:
@@ -103,13 +107,11 @@ def addresses(
     return found, sources, refused
 
 
-def put(draft: Draft, section: Section, http: Http, to: Pass, scope: Scope) -> list[Upstream]:
-    """The upstream of a site. Returns what was put; [] if nothing could be."""
+def put(draft: Draft, section: Section, http: Http, to: Pass) -> list[Upstream]:
+    """The upstream of a site, of which at least one address can be written. Returns them."""
     found, sources, refused = addresses(http, to)
     for directive, why in refused:
         draft.say(section, Kind.ATTENTION, f"A server cannot be taken: {why}", directive)
-    if not found:
-        return []
     upstreams = [values.upstream(text) for text in found]
     far = [upstream for upstream in upstreams if not upstream.loopback_or_unix]
     above: tuple[str, ...] = ()
@@ -203,7 +205,7 @@ def _server_name(
     source = [name] if name is not None else [to.directive]
     if has_variable(given):  # the client's host, mostly
         own = next((host for host in hosts if not host.startswith("*")), "")
-        words = f"{printable(given)} varies with the request; here it is one name for the site."
+        words = f"{short(given)} varies with the request; here it is one name for the site."
         draft.say(section, Kind.DIFFERENT, words, *source)
         given = own
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .blocks import Scope, Server
-from .draft import Draft, Kind, printable
+from .draft import Draft, Kind, short
 from .reading import Configuration, Directive
+from .sites import asks_authentik
 
 _CODES = ("301", "302", "303", "307", "308")
 _HARMLESS = ("mime.types", "fastcgi_params", "fastcgi.conf", "proxy_params", "uwsgi_params")
@@ -36,7 +37,7 @@ def say_servers(
         redirect = next(redirects_of(server, hosts), None)
         if redirect is None:
             continue
-        draft.account(*_everything_of(server, redirect) if server in rest else [redirect])
+        _account(draft, server, redirect, whole=server in rest)
         draft.say(
             draft.table("listen"), Kind.UNNEEDED,
             "Plain HTTP is redirected to https with host and path kept (301, and 308 for what is no"
@@ -53,14 +54,18 @@ def say_servers(
     return found
 
 
-def _everything_of(server: Server, redirect: Directive) -> list[Directive]:
-    """What certbot writes around a redirect, and the redirect itself."""
-    return [
-        server.directive, redirect, *server.own("server_name"), *server.own("listen"),
-        *server.own("return"), *server.own("if"),
-        *(location.directive for location in server.locations),
-        *(d for location in server.locations for d in location.scope.own if d.name == "return"),
-    ]  # fmt: skip
+def _account(draft: Draft, server: Server, redirect: Directive, whole: bool) -> None:
+    """A redirect and what certbot writes around it; `whole`: the server does nothing else."""
+    draft.account(redirect)
+    for directive in server.own("if"):
+        if whole or any(inner is redirect for inner in directive.block or ()):
+            draft.account_all(directive)
+    if whole:
+        draft.account(server.directive, *server.own("server_name"), *server.own("listen"))
+        draft.account(*server.own("return"))
+        for location in server.locations:
+            if location.path == "/":
+                draft.account_all(location.directive)
 
 
 def _common(server: Server, hosts: set[str]) -> bool:
@@ -100,8 +105,16 @@ def _same_host(target: str, hosts: set[str]) -> bool:
 
 def _say_other(draft: Draft, server: Server) -> None:
     draft.account_all(server.directive)
-    names = printable(" ".join(server.names)) or "no name"
+    names = short(" ".join(server.names)) or "no name"
     table = draft.table("")
+    if asks_authentik(server):
+        draft.say(
+            table, Kind.LOST,
+            f"{names}: an application that asks authentik (auth_request). It stays with nginx,"
+            " which cannot have the ports that authproxy has: give one of them others.",
+            server.directive,
+        )  # fmt: skip
+        return
     if server.scope.word("ssl_reject_handshake") == "on":
         own = [d for d in server.scope.own if d.name == "ssl_reject_handshake"]
         if not any(line.key == "unknown_sni" for line in draft.table("tls").lines):

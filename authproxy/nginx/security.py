@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .. import values
 from .blocks import Scope, Server, has_variable
-from .draft import Draft, Kind, Section, printable
+from .draft import Draft, Kind, Section, short
 from .listens import Listener
 from .reading import Directive
 
@@ -49,7 +49,7 @@ def put_certificate(draft: Draft, section: Section, servers: list[Server], prefi
 
 def put_hsts(draft: Draft, section: Section, scope: Scope, always_plain: bool) -> None:
     """Put hsts of a site, as nginx sent it."""
-    found = next((d for block in scope.blocks for d in block if _is_hsts(d)), None)
+    found = next((d for block in scope.blocks for d in block.directives if _is_hsts(d)), None)
     if found is None:
         if not always_plain:
             draft.put(
@@ -150,6 +150,7 @@ def put_trust(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:
         draft.say(listen, Kind.ATTENTION, "See proxy_protocol_from above.", *speaking)
     if not cidrs:
         draft.account(*headers)
+        _say_unnamed(draft, scopes, found)
         return
     certain = header in _FORWARDED
     above = (
@@ -158,16 +159,34 @@ def put_trust(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:
     )
     if not certain:
         above = (
-            f"nginx took the client's address from {printable(header)}, which is not read here:"
+            f"nginx took the client's address from {short(header)}, which is not read here:"
             " X-Forwarded-For is. Does the proxy in front append to it, or replace it, and set"
             " X-Forwarded-Proto? Then:",
         )
         words = "No proxy is believed before you enable the line above."
         draft.say(table, Kind.ATTENTION, words, *sources, *headers)
     elif header != "x-forwarded-for":
-        words = f"The address comes from X-Forwarded-For, not from {printable(header)}."
+        words = f"The address comes from X-Forwarded-For, not from {short(header)}."
         draft.say(table, Kind.DIFFERENT, words, *headers)
     draft.put(table, "proxies", cidrs, [*sources, *headers], *above, off=not certain)
+
+
+def _say_unnamed(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:
+    """A proxy in front that nginx believed without knowing its address."""
+    fields = [d for scope in scopes for d in scope.all("proxy_set_header") if len(d.args) == 2]
+    protos = [d for d in fields if d.args[0].lower() == "x-forwarded-proto"]
+    others = [d for d in fields if d.args[0].lower() == "x-forwarded-for"]
+    passed = [d for d in (*protos, *others) if "$http_" in d.args[1]]
+    if not any(listener.tls for listener in found):  # it is https to authentik, by nginx's word
+        passed += [d for d in protos if d.args[1].lower() == "https"]
+    if passed:
+        table = draft.table("trust")
+        draft.put(
+            table, "proxies", ["192.0.2.10/32"], passed,
+            "ATTENTION: nginx told authentik what the proxy in front said, whoever that was. Name"
+            " it here, or authentik is told the scheme and address of the connection itself:",
+            off=True,
+        )  # fmt: skip
 
 
 def _networks(draft: Draft, sources: list[Directive]) -> list[str]:

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from . import access, names, origins
 from .blocks import Http, Location, Server, has_variable
-from .draft import Draft, Kind, Section, printable
+from .draft import Draft, Kind, Section, short
 from .origins import Pass
 from .reading import Directive
 
@@ -42,13 +42,17 @@ def passes_of(server: Server) -> list[tuple[Location, Pass]]:
     return found
 
 
-def looks_like_authentik(http: Http, server: Server, location: Location, to: Pass) -> bool:
+def asks_authentik(server: Server) -> bool:
+    """Whether this is an application that asks authentik who somebody is (forward auth)."""
+    asking = (location.scope.first("auth_request") for location in server.locations)
+    return any(directive is not None and directive.args != ("off",) for directive in asking)
+
+
+def looks_like_authentik(http: Http, server: Server, to: Pass) -> bool:
     """By names, ports and paths: nothing else tells."""
-    if location.scope.first("auth_request") is not None:
-        return False  # an application that authentik protects
     addresses = " ".join(address for address, _ in origins.servers_of(http, to))
     words = " ".join((to.target, addresses, *server.names)).lower()
-    paths = [other.path for other, same in passes_of(server) if same.target == to.target]
+    paths = [other.path for other, same in passes_of(server) if same.same_as(to)]
     return (
         "authentik" in words
         or _AUTHENTIK_PORTS.search(addresses) is not None
@@ -62,15 +66,15 @@ def choose(http: Http) -> tuple[list[Taken], list[Server]]:
     rest: list[Server] = []
     for server in http.servers:
         found = [
-            (looks_like_authentik(http, server, location, to), location.path == "/", location, to)
+            (looks_like_authentik(http, server, to), location.path == "/", location, to)
             for location, to in passes_of(server)
-            if location.scope.first("auth_request") is None
+            if not asks_authentik(server)
         ]
         if not found:
             rest.append(server)
             continue
         likely, _, main, to = max(found, key=lambda entry: entry[:2])
-        same = [location for _, _, location, other in found if other.target == to.target]
+        same = [location for _, _, location, other in found if other.same_as(to)]
         candidates.append((likely, Taken([server], main, to, same)))
     if any(likely for likely, _ in candidates):
         rest += [taken.servers[0] for likely, taken in candidates if not likely]
@@ -85,7 +89,7 @@ def _together(found: list[Taken]) -> list[Taken]:
     for taken in found:
         wanted = set(taken.servers[0].names)
         for other in kept:
-            if other.to.target == taken.to.target and wanted == set(other.servers[0].names):
+            if other.to.same_as(taken.to) and wanted == set(other.servers[0].names):
                 other.servers += taken.servers
                 other.locations += taken.locations
                 break
@@ -108,23 +112,23 @@ def put(draft: Draft, http: Http, found: list[Taken], prefix: str) -> list[Taken
     everything = False
     for taken in found:
         section = draft.site()
+        usable, _, refused = origins.addresses(http, taken.to)
+        if not usable:
+            reasons = " ".join(why for _, why in refused)
+            _give_up(draft, taken, reasons or "every server behind it is down.")
+            continue
         hosts = names.hosts(draft, section, taken.servers, hosts_taken)
-        if not hosts and everything:
-            _give_up(draft, taken, "its hosts are those of the sites above")
+        if hosts is None or (not hosts and everything):
+            _give_up(draft, taken, "the sites above have its hosts.")
             continue
-        upstreams = origins.put(draft, section, http, taken.to, taken.main.scope)
-        if not upstreams:
-            why = [remark.words for remark in section.remarks if remark.kind is Kind.ATTENTION]
-            hosts_taken.difference_update(hosts)
-            _give_up(draft, taken, " ".join(why) or "every server behind it is down")
-            continue
+        upstreams = origins.put(draft, section, http, taken.to)
         everything = everything or not hosts
         taken.section = section
         origins.put_verify(
             draft, section, taken.main.scope, taken.to, upstreams, prefix, hosts
         )  # fmt: skip
         _put_path(draft, section, taken)
-        _put_others(draft, section, http, taken)
+        _put_others(draft, section, taken)
         made.append(taken)
     return made
 
@@ -150,9 +154,9 @@ def _put_path(draft: Draft, section: Section, taken: Taken) -> None:
         if not origins.same_path(prefix, to.path):
             draft.say(
                 section, Kind.ATTENTION,
-                f"{printable(location.path)} became {printable(to.path)} on the way to upstream;"
+                f"{short(location.path)} became {short(to.path)} on the way to upstream;"
                 " here paths stay. Serve authentik below the same path:"
-                f" AUTHENTIK_WEB__PATH={printable(location.path)}", location.directive, directive,
+                f" AUTHENTIK_WEB__PATH={short(location.path)}", location.directive, directive,
             )  # fmt: skip
         if location is taken.main and location.path != "/":
             draft.say(
@@ -165,7 +169,7 @@ def _put_path(draft: Draft, section: Section, taken: Taken) -> None:
             draft.say(section, Kind.UNNEEDED, words, location.directive)
 
 
-def _put_others(draft: Draft, section: Section, http: Http, taken: Taken) -> None:
+def _put_others(draft: Draft, section: Section, taken: Taken) -> None:
     """The locations that go elsewhere, and the guards."""
     refusing = []
     for server in taken.servers:
@@ -183,12 +187,12 @@ def _put_others(draft: Draft, section: Section, http: Http, taken: Taken) -> Non
                     " this reach authentik."
                 )
                 draft.say(section, Kind.DIFFERENT, words, location.directive)
-    access.put(draft, section, taken.main.scope, taken.locations, refusing)
+    access.put(draft, section, taken.locations, refusing)
 
 
 def _elsewhere(draft: Draft, section: Section, location: Location, directive: Directive) -> None:
     draft.account_all(location.directive)
-    target = printable(directive.args[0]) if directive.args else ""
+    target = short(directive.args[0]) if directive.args else ""
     if directive.name == "proxy_pass" and has_variable(location.scope.known(target)):
         words = f"Not taken: {target} varies with the request, which cannot be here."
     else:

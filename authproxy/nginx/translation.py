@@ -8,9 +8,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from .. import config
-from . import limits, listens, security, sites, words
+from . import limits, listens, names, origins, security, sites, words
 from .blocks import Http, Server, http_of
-from .draft import Draft, Kind, Section, printable, toml
+from .draft import Draft, Kind, Section, short, toml
 from .listens import Listener
 from .reading import Configuration, Directive, NginxError
 from .rest import say_log, say_missing, say_servers
@@ -41,6 +41,8 @@ def translate(read: Configuration) -> Translation:
     say_missing(draft, read)
     _put_sites(draft, made, read.prefix)
     servers = [server for taken in made for server in taken.servers]
+    if all(server.names and "_" not in server.names for server in servers):
+        names.say_others(draft, list(http.servers))
     redirecting = say_servers(draft, rest, servers)
     _put_whole(draft, http, made, servers, redirecting)
     _leftovers(draft, read.directives, made, draft.table(""), "")
@@ -48,7 +50,7 @@ def translate(read: Configuration) -> Translation:
     problems = config.loads(text, "authproxy.toml")[1]
     if problems:  # a fault of ours: better nothing than what does not start
         said = "; ".join(map(str, problems))
-        raise NginxError(f"{printable(read.file)}: the translation is not valid, which is a fault"
+        raise NginxError(f"{short(read.file)}: the translation is not valid, which is a fault"
                          f" of authproxy: please report it, with this: {said}")  # fmt: skip
     return Translation(text, draft.counts(), len(made))
 
@@ -158,7 +160,7 @@ def _put_webroot(draft: Draft, servers: list[Server]) -> None:
                 draft.put(table, "acme_webroot", path, source)
             elif path != known:
                 words = f"There is one webroot for all hosts: {known}. Use it for these too."
-                draft.say(table, Kind.DIFFERENT, printable(words), *source)
+                draft.say(table, Kind.DIFFERENT, words, *source)
 
 
 def _leftovers(
@@ -190,10 +192,10 @@ def _leftovers(
 
 def _nothing(read: Configuration, http: Http) -> str:
     """Why there is no site."""
-    file = printable(read.file)
+    file = short(read.file)
     for directive, why in read.missing:
         return (
-            f"{directive.place}: {printable(directive.args[0])} cannot be read ({why}), and without"
+            f"{directive.place}: {short(directive.args[0])} cannot be read ({why}), and without"
             " it there is no server with a proxy_pass. Run this where nginx runs."
         )
     passing = [
@@ -203,9 +205,9 @@ def _nothing(read: Configuration, http: Http) -> str:
         if (proxied := location.proxied) is not None
     ]
     for location, proxied in passing:
-        if location.scope.first("auth_request") is None:
+        if location.passed_to is proxied and origins.passed(location.scope, proxied) is None:
             return (
-                f"{proxied.place}: where proxy_pass {printable(proxied.args[0])} leads is decided by"
+                f"{proxied.place}: where proxy_pass {short(proxied.args[0])} leads is decided by"
                 " a variable. Write the host and port of authentik there, and try again."
             )
     for location, _ in passing:
@@ -226,5 +228,5 @@ def _nothing(read: Configuration, http: Http) -> str:
 
 def _unmade(draft: Draft) -> str:
     """Why no site could be made: the remarks are all that was said so far."""
-    remark = draft.table("").remarks[0]
-    return f"{remark.directives[-1].place}: {printable(remark.words)}"
+    (_, words_), directives = next(iter(draft.table("").remarks.items()))
+    return f"{directives[-1].place}: {words_}"

@@ -80,7 +80,8 @@ _TABLE = (
         " proxy_cache_key proxy_cache_use_stale proxy_cache_lock proxy_cache_revalidate"
         " proxy_cache_methods proxy_cache_min_uses proxy_cache_background_update root try_files"
         " etag if_modified_since expires fastcgi_buffers fastcgi_buffer_size"
-        " uninitialized_variable_warn rewrite_log recursive_error_pages merge_slashes disable_symlinks set",
+        " uninitialized_variable_warn rewrite_log recursive_error_pages merge_slashes"
+        " disable_symlinks set",
     ),
     (
         Kind.UNNEEDED, "",
@@ -222,6 +223,11 @@ _TABLE = (
     ),
     (
         Kind.LOST, "",
+        "HTTP alone is proxied here: leave other protocols, such as those of outposts, with nginx.",
+        "stream mail",
+    ),
+    (
+        Kind.LOST, "",
         "Variables are not known here.",
         "map split_clients perl_set js_set js_import js_path js_content perl perl_modules",
     ),
@@ -250,8 +256,8 @@ _OTHER_HOST = Words(
 _PROTO = Words(Kind.UNNEEDED, "", "X-Forwarded-Proto is always the client's scheme.")
 _PASSED_PROTO = Words(
     Kind.DIFFERENT, "trust",
-    "What a peer says in X-Forwarded-* is believed only where its address is in proxies. Name the"
-    " proxy in front there, or authentik is told this connection's own scheme and address.",
+    "What a peer says in X-Forwarded-* is believed if its address is in proxies; without that"
+    " authentik is told the scheme and address of the connection itself.",
 )  # fmt: skip
 _FIXED_PROTO = Words(
     Kind.DIFFERENT, "trust",
