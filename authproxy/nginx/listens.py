@@ -7,6 +7,7 @@ import ipaddress
 from attrs import frozen
 
 from .. import values
+from ..settings import Listen
 from .blocks import Server
 from .draft import Draft, Kind, short
 from .reading import Directive
@@ -99,9 +100,19 @@ def _refused(draft: Draft, directive: Directive) -> list[tuple[str, int, str]]:
 
 def put(draft: Draft, tls: list[Listener], plain: list[Listener]) -> None:
     """Put http and https of [listen]; what is empty as such."""
-    for key, found in (("http", plain), ("https", tls)):
-        addresses = _merged(draft, found)
-        draft.put(draft.table("listen"), key, addresses, [listener.directive for listener in found])
+    table = draft.table("listen")
+    secure = _merged(draft, tls)
+    # One ssl makes it TLS for every server of an address.
+    both = [listener for listener in plain if str(listener) in map(str, tls)]
+    if both:
+        words = "Another server has ssl at this address: it is https."
+        draft.say(table, Kind.UNNEEDED, words, *(listener.directive for listener in both))
+    rest = [address for address in _merged(draft, plain) if address not in secure]
+    draft.put(table, "http", rest, [entry.directive for entry in plain if entry not in both])
+    draft.put(table, "https", secure, [listener.directive for listener in tls])
+    if str(Listen().admin) in (*rest, *secure):
+        words = "nginx has the address where /metrics are by default: choose another, or none."
+        draft.put(table, "admin", "", (), words)
 
 
 def _merged(draft: Draft, found: list[Listener]) -> list[str]:
