@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .blocks import Scope, Server
 from .draft import Draft, Kind, short
 from .reading import Configuration, Directive
-from .sites import asks_authentik
+from .sites import asks_authentik, secure
 
 _CODES = ("301", "302", "303", "307", "308")
 _HARMLESS = ("mime.types", "fastcgi_params", "fastcgi.conf", "proxy_params", "uwsgi_params")
@@ -33,7 +33,9 @@ def say_servers(
     """Account for the servers that are no sites. Returns those that redirect to one, and how."""
     hosts = {name for server in taken for name in server.names}
     found = []
-    for server in [*taken, *rest]:
+    # Of servers without TLS such a return speaks of somebody else's: X-Forwarded-Proto, mostly.
+    redirectable = taken if any(map(secure, taken)) else []
+    for server in [*redirectable, *rest]:
         redirect = next(redirects_of(server, hosts), None)
         if redirect is None:
             continue

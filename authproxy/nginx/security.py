@@ -64,7 +64,9 @@ def put_hsts(draft: Draft, section: Section, scope: Scope, always_plain: bool) -
     age = int(match[1]) if match is not None else 0
     if age == 0:
         words = "max-age=0 takes the promise back, which cannot be sent from here; none is made."
-        draft.put(section, "hsts", 0, [found], *([] if match is None else [words]))
+        if match is None:
+            words = "What nginx sent cannot be told from its files: none is sent from here."
+        draft.put(section, "hsts", 0, [found], words)
         return
     if age > _MOST:
         draft.say(section, Kind.DIFFERENT, "hsts is ten years at most.", found)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from .. import config
-from . import limits, listens, names, origins, security, sites, words
+from . import limits, listen_table, names, origins, security, sites, words
 from .blocks import Http, Server, http_of
 from .draft import Draft, Kind, Section, short, toml
-from .listens import Listener
 from .reading import Configuration, Directive, NginxError
 from .rest import say_log, say_missing, say_servers
 from .sites import Taken
@@ -77,7 +76,7 @@ def _put_whole(
     redirecting: list[tuple[Server, Directive]],
 ) -> None:  # fmt: skip
     """What is one setting for all sites."""
-    found = _put_listen(draft, servers, redirecting)
+    found = listen_table.put(draft, servers, redirecting)
     scopes = [location.scope for taken in made for location in taken.locations]
     secure = [server for server in servers if sites.secure(server)]
     if secure:
@@ -86,81 +85,6 @@ def _put_whole(
     security.put_trust(draft, scopes, found)
     limits.put(draft, http, scopes, [taken.to for taken in made])
     say_log(draft, scopes)
-
-
-def _put_listen(
-    draft: Draft, servers: list[Server], redirecting: list[tuple[Server, Directive]]
-) -> list[Listener]:
-    """[listen]; returns the listeners of the sites themselves."""
-    table = draft.table("listen")
-    found = [listener for server in servers for listener in listens.listeners(draft, server)]
-    theirs = [entry for server, _ in redirecting for entry in listens.listeners(draft, server)]
-    tls = [listener for listener in found if listener.tls]
-    served = [listener for listener in found if not listener.tls]
-    plain = served + [listener for listener in theirs if not listener.tls]
-    if not tls and any(map(sites.secure, servers)):
-        words = "None of nginx's https addresses can be written: the default is [::]:443."
-        draft.say(table, Kind.ATTENTION, words)
-        return found
-    if not tls and not plain:
-        return found
-    listens.put(draft, tls, plain)
-    if not tls:
-        draft.put(
-            table, "plain_http", "serve", [listener.directive for listener in served],
-            "As nginx did: no TLS here. Name the proxy that terminates it in trust.proxies, so that"
-            " its X-Forwarded-* are believed. Without such a proxy passwords travel in the clear.",
-        )  # fmt: skip
-    elif served and not redirecting:
-        words = "nginx answered plain HTTP there too; here it is redirected to https."
-        draft.say(table, Kind.DIFFERENT, words, *(listener.directive for listener in served))
-    _put_port(draft, table, tls, [directive for _, directive in redirecting])
-    _put_webroot(draft, [*servers, *(server for server, _ in redirecting)])
-    return found
-
-
-def _put_port(
-    draft: Draft, table: Section, tls: list[Listener], redirects: list[Directive]
-) -> None:
-    """public_https_port: where nginx redirected to, unless that is our own port."""
-    if not tls or not redirects:
-        return
-    own = next((listener.port for listener in tls if listener.port), 443)
-    target = redirects[0].args[-1] if redirects[0].args else ""
-    host = target.partition("://")[2].partition("/")[0].partition("$request_uri")[0]
-    digits = host.rpartition(":")[2]
-    port = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else 443
-    if port != own and 0 < port < 65536:
-        draft.put(table, "public_https_port", port, redirects[:1])
-
-
-def _put_webroot(draft: Draft, servers: list[Server]) -> None:
-    """acme_webroot, from the locations for challenges."""
-    table = draft.table("listen")
-    known = ""
-    for server in servers:
-        for location in sites.challenges_of(server):
-            root, alias = location.scope.first("root"), location.scope.first("alias")
-            draft.account_all(location.directive)
-            source = [d for d in (location.directive, root if alias is None else alias) if d]
-            path = (alias or root).args[0] if alias or root else ""  # type: ignore[union-attr]
-            if alias is not None:
-                below = location.path.strip("/")
-                path = path.rstrip("/")
-                path = path[: -len(below)] if below and path.endswith("/" + below) else ""
-            path = path.rstrip("/") or ""
-            if not path.startswith("/") or "$" in path or location.proxied is not None:
-                words = (
-                    "Challenges are answered from files of acme_webroot only (certbot certonly"
-                    " --webroot -w DIRECTORY); these were elsewhere."
-                )
-                draft.say(table, Kind.LOST, words, *source)
-            elif not known:
-                known = path
-                draft.put(table, "acme_webroot", path, source)
-            elif path != known:
-                words = f"There is one webroot for all hosts: {known}. Use it for these too."
-                draft.say(table, Kind.DIFFERENT, words, *source)
 
 
 def _leftovers(

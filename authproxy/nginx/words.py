@@ -248,6 +248,7 @@ _UPGRADE = Words(
     Kind.UNNEEDED, "",
     "WebSockets are recognised: Upgrade and Connection are set for them, and for nothing else.",
 )  # fmt: skip
+_OTHER_HOSTS = Words(Kind.UNNEEDED, "", "Hosts that no site has get a 421 in any case.")
 _SAME_HOST = Words(Kind.UNNEEDED, "", "Host goes upstream as the client sent it, with its port.")
 _OTHER_HOST = Words(
     Kind.DIFFERENT, "",
@@ -291,6 +292,8 @@ def said_of(directive: Directive, parent: str) -> Words:
     """What is said of a directive inside a block of this name."""
     if directive.name == "proxy_set_header" and len(directive.args) == 2:
         return _field(directive.args[0].lower(), directive.args[1])
+    if directive.name == "if" and _refuses_hosts(directive):
+        return _OTHER_HOSTS
     if directive.name == "map" and directive.args[:1] == ("$http_upgrade",):
         return _UPGRADE
     by_place = _BY_NAME.get(f"{directive.name}/{parent}")
@@ -298,6 +301,15 @@ def said_of(directive: Directive, parent: str) -> Words:
         return by_place
     lua = _LUA if "_by_lua" in directive.name or directive.name.startswith("lua_") else _UNKNOWN
     return _BY_NAME.get(directive.name, lua)
+
+
+def _refuses_hosts(directive: Directive) -> bool:
+    """Whether a condition does no more than refuse other hosts than one."""
+    inner = directive.block or ()
+    return directive.args[:2] in (("$host", "!="), ("$http_host", "!=")) and all(
+        d.name == "return" and d.args[:1] and d.args[0] in ("403", "404", "421", "444")
+        for d in inner
+    )
 
 
 def _field(name: str, value: str) -> Words:
