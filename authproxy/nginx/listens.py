@@ -73,7 +73,7 @@ def _addresses(draft: Draft, directive: Directive) -> list[tuple[str, int, str]]
         return _refused(draft, directive)
     if given.isdecimal() and given.isascii():
         host, digits = "*", given
-    elif given.startswith("["):
+    elif given.startswith("[") and "]" in given:
         host, _, digits = given[1:].partition("]")
         digits = digits.removeprefix(":")
     else:

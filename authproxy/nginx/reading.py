@@ -9,12 +9,13 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from contextlib import suppress
 from typing import Any
 
 import crossplane
 from attrs import define, field, frozen
 from crossplane.analyzer import analyze
-from crossplane.errors import NgxParserDirectiveError
+from crossplane.errors import NgxParserDirectiveError, NgxParserSyntaxError
 
 # A configuration of a hundred sites has a tenth of these.
 MOST_OCTETS = 1 << 20  # of all files; the parser needs about a second for them
@@ -118,11 +119,12 @@ class _Reader:
             )
         if not os.access(path, os.R_OK):
             raise NginxError(f"{shown}: cannot be read: Permission denied. Run this as root.")
+        with suppress(NgxParserSyntaxError):  # which the parser finds as well
+            _look_for_ends(path, shown)
         # Only the syntax: crossplane does not know the site files that nginx.conf includes.
         payload = crossplane.parse(path, single=True, check_ctx=False, check_args=False)
         for error in payload["errors"]:
             raise NginxError(_syntax(shown, path, error))
-        _look_for_unended(path, shown)
         parsed: list[dict[str, Any]] = payload["config"][0]["parsed"]
         return parsed
 
@@ -160,18 +162,17 @@ class _Reader:
 
     def _include(self, directive: Directive, depth: int) -> list[Directive]:
         found: list[Directive] = []
+        self._count(directive.file, directive.line, depth)
+        if "\0" in directive.args[0]:  # no file has such a name, and functions of paths raise
+            self.missing.append((directive, "there is no such file"))
+            return [directive]
         for path in self._paths(directive.args[0]):
             if os.path.realpath(path) in self._open:
                 raise NginxError(
                     f"{directive.place}: {path} includes itself. nginx would not start with that:"
                     " remove one of the includes."
                 )
-            try:
-                self._count(directive.file, directive.line, depth)
-                readable = os.path.isfile(path) and os.access(path, os.R_OK)
-            except ValueError:  # a NUL in the name
-                readable = False
-            if readable:
+            if os.path.isfile(path) and os.access(path, os.R_OK):
                 found += self.file(path, depth)
             else:
                 self.missing.append((directive, _why_not(path)))
@@ -200,8 +201,8 @@ def is_opaque(name: str) -> bool:
     return name in _OPAQUE or name.endswith("_by_lua_block")
 
 
-def _look_for_unended(path: str, shown: str) -> None:
-    """Raise NginxError for a last directive of a block without its semicolon.
+def _look_for_ends(path: str, shown: str) -> None:
+    """Raise NginxError for a last directive of a block without its semicolon, and for one too many.
 
     The parser takes the brace as the directive's end, and what comes after the block as inside it.
     """
@@ -210,6 +211,8 @@ def _look_for_unended(path: str, shown: str) -> None:
         if quoted or not word.startswith("#"):
             if word == "}" and not quoted and before not in ("{", "}", ";"):
                 raise NginxError(f"{shown}:{place}: a semicolon is missing at the end of the line.")
+            if word in (";", "{") and not quoted and before in ("{", "}", ";"):
+                raise NginxError(f'{shown}:{line}: unexpected "{word}". Remove it, as nginx asks.')
             before, place = ("quoted" if quoted else word), line
 
 
@@ -248,6 +251,6 @@ def _cure(error: OSError) -> str:
 
 
 def _why_not(path: str) -> str:
-    if "\0" in path or not os.path.lexists(path):
+    if not os.path.lexists(path):
         return "there is no such file"
     return "it may not be read by this user" if os.path.isfile(path) else "it is not a file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from .blocks import Scope, Server
@@ -10,6 +11,7 @@ from .reading import Configuration, Directive
 from .sites import asks_authentik, secure
 
 _CODES = ("301", "302", "303", "307", "308")
+_PATH = re.compile(r"\$(?:request_uri|uri|1)\b.*")
 _HARMLESS = ("mime.types", "fastcgi_params", "fastcgi.conf", "proxy_params", "uwsgi_params")
 _OWN_HOST = ("$host", "$http_host", "$server_name", "${host}")
 
@@ -101,7 +103,7 @@ def _same_host(target: str, hosts: set[str]) -> bool:
     scheme, _, rest = target.partition("://")
     if scheme.lower() != "https":
         return False
-    host = rest.partition("/")[0].replace("$request_uri", "").replace("$uri", "").partition(":")[0]
+    host = _PATH.sub("", rest.partition("/")[0]).partition(":")[0]
     return host in _OWN_HOST or host in hosts
 
 

@@ -49,7 +49,7 @@ def translate(read: Configuration) -> Translation:
     problems = config.loads(text, "authproxy.toml")[1]
     if problems:  # a fault of ours: better nothing than what does not start
         said = "; ".join(map(str, problems))
-        raise NginxError(f"{short(read.file)}: the translation is not valid, which is a fault"
+        raise NginxError(f"{read.file}: the translation is not valid, which is a fault"
                          f" of authproxy: please report it, with this: {said}")  # fmt: skip
     return Translation(text, draft.counts(), len(made))
 
@@ -116,7 +116,7 @@ def _leftovers(
 
 def _nothing(read: Configuration, http: Http) -> str:
     """Why there is no site."""
-    file = short(read.file)
+    file = read.file
     for directive, why in read.missing:
         return (
             f"{directive.place}: {short(directive.args[0])} cannot be read ({why}), and without"

@@ -11,6 +11,8 @@ import tomllib
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from authproxy.settings import Settings
+
 from .translated import Result, of_file
 
 HERE = pathlib.Path(__file__).parent / "configurations"
@@ -56,8 +58,6 @@ class ConfigurationTests(SynchronousTestCase):
     def test_no_value_is_the_default(self) -> None:
         """But for those that say what nginx did: addresses, versions, HSTS."""
         always = {"http", "https", "minimum_version", "hsts", "upstream"}
-        from authproxy.settings import Settings
-
         defaults = Settings()
         for path in sources():
             document = tomllib.loads(path.with_suffix(".toml").read_text())
