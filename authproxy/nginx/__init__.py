@@ -4,6 +4,7 @@
     blocks          directives -> servers, locations, upstreams, and what is in force in them
     draft           the settings and remarks that are collected, and their TOML
     words           what is said of directives that become no setting
+    checked         a text of nginx as a value of the settings
     names, listens, origins, access, security, limits
                     a few kinds of directive each -> settings
     sites           which servers and locations are authentik's, and what becomes of each

@@ -12,7 +12,7 @@ import re
 
 from attrs import frozen
 
-from .. import values
+from . import checked
 from .blocks import Block, Location
 from .draft import Draft, Kind, Section
 from .reading import Directive
@@ -66,7 +66,7 @@ def _ordered(found: list[Directive]) -> Rules | None:
                 break
             return _closed(allow, deny)
         try:
-            cidr = values.cidr(directive.args[0])
+            cidr = checked.cidr(directive.args[0])
         except ValueError:
             return None
         if directive.name == "deny":

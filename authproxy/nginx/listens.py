@@ -6,8 +6,8 @@ import ipaddress
 
 from attrs import frozen
 
-from .. import values
 from ..settings import Listen
+from . import checked
 from .blocks import Server
 from .draft import Draft, Kind, short
 from .reading import Directive
@@ -131,7 +131,7 @@ def _merged(draft: Draft, found: list[Listener]) -> list[str]:
             draft.say(draft.table("listen"), Kind.UNNEEDED, words, listener.directive)
             continue
         try:
-            values.listen_address(text)
+            checked.listen_address(text)
         except ValueError as e:
             draft.say(draft.table("listen"), Kind.LOST, str(e), listener.directive)
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import values
+from . import checked
 from .blocks import Server, has_variable
 from .draft import Draft, Kind, Section, short
 
@@ -77,7 +77,7 @@ def _of(name: str) -> tuple[list[str], Kind, str]:
         return [], Kind.LOST, "this cannot be written as a host. Name each host."
     bare = name.removeprefix("*").removeprefix(".") if name[:1] in "*." else name
     try:
-        host = values.host(bare)
+        host = checked.host(bare)
         if name.startswith("*."):
             return [f"*.{host}"], Kind.DIFFERENT, _LABELS
         if name.startswith("."):

@@ -7,8 +7,8 @@ import re
 
 from attrs import frozen
 
-from .. import values
 from ..settings import Upstream
+from . import checked
 from .blocks import Http, Scope, has_variable
 from .draft import Draft, Kind, Section, short
 from .reading import Directive
@@ -97,7 +97,7 @@ def addresses(
             refused.append((directive, "unix sockets are spoken to without TLS here."))
             continue
         try:
-            text = str(values.upstream(address if unix else f"{to.scheme}://{address}"))
+            text = str(checked.upstream(address if unix else f"{to.scheme}://{address}"))
         except ValueError as e:
             refused.append((directive, str(e)))
             continue
@@ -112,7 +112,7 @@ def put(draft: Draft, section: Section, http: Http, to: Pass) -> list[Upstream]:
     found, sources, refused = addresses(http, to)
     for directive, why in refused:
         draft.say(section, Kind.ATTENTION, f"A server cannot be taken: {why}", directive)
-    upstreams = [values.upstream(text) for text in found]
+    upstreams = [checked.upstream(text) for text in found]
     far = [upstream for upstream in upstreams if not upstream.loopback_or_unix]
     above: tuple[str, ...] = ()
     if far and to.scheme == "http":
@@ -209,7 +209,7 @@ def _server_name(
         draft.say(section, Kind.DIFFERENT, words, *source)
         given = own
     try:
-        given = values.server_name(given)
+        given = checked.server_name(given)
     except ValueError as e:
         draft.say(section, Kind.LOST, f"upstream_server_name: {e}", *source)
         return

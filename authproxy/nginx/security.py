@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from .. import values
+from . import checked
 from .blocks import Scope, Server, has_variable
 from .draft import Draft, Kind, Section, short
 from .listens import Listener
@@ -197,7 +197,7 @@ def _networks(draft: Draft, sources: list[Directive]) -> list[str]:
     for directive in sources:
         given = directive.args[0]
         try:
-            cidr = values.cidr(given)
+            cidr = checked.cidr(given)
         except ValueError as e:
             draft.say(draft.table("trust"), Kind.LOST, str(e), directive)
             continue
