@@ -118,9 +118,9 @@ class Draft:
         return counted
 
 
-def toml(draft: Draft, head: str) -> str:
-    """The configuration as text. `head` is the comment at its beginning."""
-    out = [*_comment(head, "# ")]
+def toml(draft: Draft, title: str, head: str = "") -> str:
+    """The configuration as text. `title` is its first line, `head` a comment below it."""
+    out = [f"# {printable(title)}", *_comment(head, "# ")]
     for section in (*draft.tables.values(), *draft.sites):
         if section.lines or section.remarks or section.heading == "[[site]]":
             out += ["", *_section(section)]

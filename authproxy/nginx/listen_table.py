@@ -12,6 +12,11 @@ _SERVE = (
     "As nginx did: no TLS here. Name the proxy that terminates it in trust.proxies, so that its"
     " X-Forwarded-* are believed. Without such a proxy passwords travel in the clear."
 )
+_CERTBOT = "/etc/letsencrypt/"
+_RENEWAL = (
+    "certbot's nginx plugin needs nginx. Without it: enable this line and renew by certbot certonly"
+    " --webroot -w /var/www/letsencrypt (docs/migrating-from-nginx.md)."
+)
 _NO_REDIRECT = (
     'Beside plain_http = "serve" nothing is redirected: this address is left out. Leave the'
     " redirect with whoever terminates TLS."
@@ -83,6 +88,15 @@ def _put_port(
     port = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else 443
     if port != own and 0 < port < 65536:
         draft.put(table, "public_https_port", port, redirects[:1])
+
+
+def say_renewal(draft: Draft) -> None:
+    """What certbot needs where nginx answered its challenges by itself. After the sites."""
+    lines = [line for section in draft.sites for line in section.lines]
+    ours = any(line.key == "certificate" and str(line.value).startswith(_CERTBOT) for line in lines)
+    table = draft.table("listen")
+    if ours and not any(line.key == "acme_webroot" for line in table.lines):
+        draft.put(table, "acme_webroot", "/var/www/letsencrypt", (), _RENEWAL, off=True)
 
 
 def _put_webroot(draft: Draft, servers: list[Server]) -> None:

@@ -15,6 +15,11 @@ from .reading import Configuration, Directive, NginxError
 from .rest import say_log, say_missing, say_servers
 from .sites import Taken
 
+_HEAD = (
+    "Behind each setting stands the line of nginx that it came from; below each table, what became"
+    " of the directives that have no setting. Look for ATTENTION, then test it: authproxy check"
+    " --config FILE."
+)
 _CONTAINERS = ("http", "server", "location", "upstream")
 
 
@@ -45,21 +50,13 @@ def translate(read: Configuration) -> Translation:
     redirecting = say_servers(draft, rest, servers)
     _put_whole(draft, http, made, servers, redirecting)
     _leftovers(draft, read.directives, made, draft.table(""), "")
-    text = toml(draft, _head(read.file))
+    text = toml(draft, f"Made by `authproxy import-nginx {read.file}`.", _HEAD)
     problems = config.loads(text, "authproxy.toml")[1]
     if problems:  # a fault of ours: better nothing than what does not start
         said = "; ".join(map(str, problems))
         raise NginxError(f"{read.file}: the translation is not valid, which is a fault"
                          f" of authproxy: please report it, with this: {said}")  # fmt: skip
     return Translation(text, draft.counts(), len(made))
-
-
-def _head(file: str) -> str:
-    return (
-        f"Made by `authproxy import-nginx {file}`. Behind each setting stands the line of nginx"
-        " that it came from; below each table, what became of the directives that have no setting."
-        " Look for ATTENTION, then test it: authproxy check --config FILE."
-    )
 
 
 def _put_sites(draft: Draft, made: list[Taken], prefix: str) -> None:
@@ -77,6 +74,7 @@ def _put_whole(
 ) -> None:  # fmt: skip
     """What is one setting for all sites."""
     found = listen_table.put(draft, servers, redirecting)
+    listen_table.say_renewal(draft)
     scopes = [location.scope for taken in made for location in taken.locations]
     secure = [server for server in servers if sites.secure(server)]
     if secure:

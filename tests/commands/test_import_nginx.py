@@ -12,7 +12,7 @@ from authproxy.commands import check, import_nginx, main
 
 from ..handshakes import chain_pem, issue, key_pem
 
-REFERENCE = pathlib.Path(__file__).parent.parent / "nginx/configurations/reference.conf"
+REFERENCE = pathlib.Path(__file__).parent.parent / "nginx/configurations/authentik.conf"
 
 
 class ImportNginxTests(SynchronousTestCase):
@@ -43,7 +43,7 @@ class ImportNginxTests(SynchronousTestCase):
             ],
         )
         self.assertTrue(out.startswith("# Made by `authproxy import-nginx "))
-        self.assertIn('\nhosts = ["sso.example.com"]  # reference.conf:', out)
+        self.assertIn('\nhosts = ["sso.example.com"]  # authentik.conf:', out)
 
     def test_check_accepts_it(self) -> None:
         """As an administrator would go on, the certificates being there."""

@@ -420,6 +420,14 @@ class ListenTests(Case):
             self.assertEqual(found.acme_webroot, webroot, location)
             self.assertEqual(len(found.http), 1)
 
+    def test_renewal_without_nginx(self) -> None:
+        text = site().replace("/etc/nginx/sso", "/etc/letsencrypt/live/a/sso")
+        self.assertIn('#acme_webroot = "/var/www/letsencrypt"', self.made(text).text)
+        self.assertNotIn("acme_webroot", self.made(site()).text)
+        challenge = "location /.well-known/acme-challenge/ { root /w; }"
+        found = self.made(text + PLAIN.format(challenge + "return 301 https://$host$request_uri;"))
+        self.assertNotIn("#acme_webroot", found.text)
+
 
 class TrustTests(Case):
     def test_proxies(self) -> None:
