@@ -16,6 +16,7 @@ from authproxy.settings import Settings
 from .translated import Result, of_file
 
 HERE = pathlib.Path(__file__).parent / "configurations"
+DOCUMENTATION = pathlib.Path(__file__).parents[2] / "docs" / "migrating-from-nginx.md"
 # Relative paths of nginx become absolute ones below its own directory.
 DIRECTORY = "/etc/nginx"
 
@@ -44,6 +45,12 @@ class ConfigurationTests(SynchronousTestCase):
         for path in sources():
             expected = path.with_suffix(".toml").read_text()
             self.assertEqual(text_of(of_file(path)), expected, path.name)
+
+    def test_the_transcript_of_the_documentation(self) -> None:
+        """docs/migrating-from-nginx.md shows what comes out of authentik.conf, to the letter."""
+        text = (HERE / "authentik.toml").read_text()
+        shown = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+        self.assertIn(shown, DOCUMENTATION.read_text())
 
     def test_the_shape_of_the_files(self) -> None:
         for path in sources():
