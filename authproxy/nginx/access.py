@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect_left
+from itertools import islice
 
 from attrs import frozen
 
@@ -117,42 +119,61 @@ def path_of(location: Location) -> str:
     return match[1] if match else ""
 
 
+class _Known:
+    """The rules of all locations of a site, by path."""
+
+    def __init__(self, locations: list[Location]) -> None:
+        self.all = [(location, *rules(location)) for location in locations]
+        by_path = [(path_of(location), wanted) for location, wanted, _ in self.all]
+        self._prefixes = sorted((entry for entry in by_path if entry[0]), key=lambda e: e[0])
+        self._odd = [entry[:2] for entry in self.all if not path_of(entry[0])]
+
+    def others_below(self, path: str, wanted: Rules) -> bool:
+        """Whether a location at this path or below it has other rules."""
+        start = bisect_left(self._prefixes, path, key=lambda entry: entry[0])
+        for other, theirs in islice(self._prefixes, start, None):
+            if not other.startswith(path):
+                return False
+            if theirs != wanted:
+                return True
+        return False
+
+    def odd_below(self, path: str, wanted: Rules) -> list[Directive]:
+        """The patterns, and single paths, with other rules that may lead below a path."""
+        return [
+            location.directive
+            for location, theirs in self._odd
+            if theirs != wanted and _may_be_below(location, path)
+        ]
+
+
 def put(draft: Draft, section: Section, passing: list[Location], refusing: list[Location]) -> None:
     """The guards of a site. `passing` go to its upstream, `refusing` nowhere."""
-    known = [(location, *rules(location)) for location in (*passing, *refusing)]
+    known = _Known([*passing, *refusing])
     for location in refusing:
         draft.account_all(location.directive)
-    guarded: dict[str, Rules] = {}
-    for location, wanted, directives in known:
+    guarded: set[str] = set()
+    for location, wanted, directives in known.all:
         path = path_of(location)
         if wanted == Rules():
             if directives:
                 draft.say(section, Kind.UNNEEDED, "Everybody may.", *directives)
             continue
-        others = [
-            (other, theirs)
-            for other, theirs, _ in known
-            if other is not location and theirs != wanted
-        ]
-        below = [o for o, _ in others if path_of(o) and path_of(o).startswith(path)]
-        if (
-            wanted is None
-            or below
-            or not path
-            or not _PLAIN.fullmatch(path)
-            or location.scope.word("satisfy") == "any"
-            or guarded.get(path, wanted) != wanted
-        ):
-            draft.say(section, Kind.ATTENTION, _LOST, location.directive, *directives)
-            if below and wanted is not None and path and _PLAIN.fullmatch(path):
-                _guard(draft, section, path, wanted, [location.directive], directives, off=True)
-            continue
-        odd = [o.directive for o, _ in others if not path_of(o) and _may_be_below(o, path)]
-        if odd:
-            draft.say(section, Kind.DIFFERENT, _PATTERNS, *odd)
         draft.account(*directives)
-        guarded[path] = wanted
-        _guard(draft, section, path, wanted, [location.directive], directives)
+        plain = path and _PLAIN.fullmatch(path) and location.scope.word("satisfy") != "any"
+        if wanted is None or not plain:
+            draft.say(section, Kind.ATTENTION, _LOST, location.directive, *directives)
+            continue
+        off = known.others_below(path, wanted)
+        if off:
+            draft.say(section, Kind.ATTENTION, _LOST, location.directive, *directives)
+        else:
+            odd = known.odd_below(path, wanted)
+            if odd:
+                draft.say(section, Kind.DIFFERENT, _PATTERNS, *odd)
+        if path not in guarded:
+            guarded.add(path)
+            _guard(draft, section, path, wanted, [location.directive], directives, off)
 
 
 def _may_be_below(location: Location, path: str) -> bool:
@@ -161,11 +182,9 @@ def _may_be_below(location: Location, path: str) -> bool:
 
 def _guard(
     draft: Draft, section: Section, path: str, wanted: Rules, place: list[Directive],
-    directives: list[Directive], off: bool = False,
+    directives: list[Directive], off: bool,
 ) -> None:  # fmt: skip
     """One guard. `off`: a comment, as it would do more than nginx did."""
-    if any(line.value == path for inner in section.inner for line in inner.lines):
-        return
     guard = Section("#[[site.guard]]" if off else "[[site.guard]]")
     section.inner.append(guard)
     above = [_STRICTER] if off else []

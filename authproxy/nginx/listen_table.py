@@ -31,7 +31,7 @@ _NEVER_TLS = (
 def put(
     draft: Draft, servers: list[Server], redirecting: list[tuple[Server, Directive]]
 ) -> list[Listener]:
-    """Put the table; returns the listeners of the sites themselves.
+    """Put the table; returns all listeners.
 
     `servers` are those of the sites, `redirecting` those that send to one of them, and how.
     """
@@ -55,7 +55,7 @@ def put(
         listens.put(draft, tls, served + [entry for entry in theirs if not entry.tls])
         _say_redirected(draft, by_server, redirecting)
         _put_port(draft, table, tls, [directive for _, directive in redirecting])
-    return found
+    return found + theirs
 
 
 def _say_redirected(

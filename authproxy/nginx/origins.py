@@ -29,6 +29,11 @@ _OFF = (
     " authentik a certificate of a CA for this name and write \"system\" or \"ca:/path.pem\","
     " or pin its key with \"pin:sha256/...\" (docs/operations.md, Port 9443 and its certificate)."
 )  # fmt: skip
+_LABEL = re.compile(r"(?!localhost)[A-Za-z0-9-]+")
+_ELSEWHERE = (
+    "This looks like the name of an upstream block, which is in none of these files. If it is,"
+    " import nginx.conf, which includes them all; else see that the port is right."
+)
 _PLAIN = (
     "ATTENTION: plain HTTP to another machine (or container), as in nginx: passwords and cookies"
     " can be read on the way. Better, as authentik listens there too:"
@@ -121,6 +126,8 @@ def put(draft: Draft, section: Section, http: Http, to: Pass) -> list[Upstream]:
     value = found[0] if len(found) == 1 else found
     draft.put(section, "upstream", value, [to.directive, *sources], *above)
     _upstream_block(draft, section, http, to)
+    if to.target not in http.upstreams and _LABEL.fullmatch(to.target):
+        draft.say(section, Kind.ATTENTION, _ELSEWHERE, to.directive)
     return upstreams
 
 

@@ -48,11 +48,10 @@ def asks_authentik(server: Server) -> bool:
     return any(directive is not None and directive.args != ("off",) for directive in asking)
 
 
-def looks_like_authentik(http: Http, server: Server, to: Pass) -> bool:
-    """By names, ports and paths: nothing else tells."""
+def looks_like_authentik(http: Http, server: Server, to: Pass, paths: list[str]) -> bool:
+    """By names, ports and the paths that go there: nothing else tells."""
     addresses = " ".join(address for address, _ in origins.servers_of(http, to))
     words = " ".join((to.target, addresses, *server.names)).lower()
-    paths = [other.path for other, same in passes_of(server) if same.same_as(to)]
     return (
         "authentik" in words
         or _AUTHENTIK_PORTS.search(addresses) is not None
@@ -65,21 +64,30 @@ def choose(http: Http) -> tuple[list[Taken], list[Server]]:
     candidates: list[tuple[bool, Taken]] = []
     rest: list[Server] = []
     for server in http.servers:
-        found = [
-            (looks_like_authentik(http, server, to), location.path == "/", location, to)
-            for location, to in passes_of(server)
-            if not asks_authentik(server)
-        ]
-        if not found:
+        ways: dict[tuple[str, str], list[tuple[Location, Pass]]] = {}
+        if not asks_authentik(server):
+            for location, to in passes_of(server):
+                ways.setdefault((to.scheme, to.target), []).append((location, to))
+        if not ways:
             rest.append(server)
             continue
-        likely, _, main, to = max(found, key=lambda entry: entry[:2])
-        same = [location for _, _, location, other in found if other.same_as(to)]
-        candidates.append((likely, Taken([server], main, to, same)))
+        likely, taken = max(
+            (_candidate(http, server, way) for way in ways.values()),
+            key=lambda entry: (entry[0], entry[1].main.path == "/"),
+        )
+        candidates.append((likely, taken))
     if any(likely for likely, _ in candidates):
         rest += [taken.servers[0] for likely, taken in candidates if not likely]
         candidates = [entry for entry in candidates if entry[0]]
     return _together([taken for _, taken in candidates]), rest
+
+
+def _candidate(http: Http, server: Server, way: list[tuple[Location, Pass]]) -> tuple[bool, Taken]:
+    """What a server is as the front of one of its upstreams, and whether that is authentik."""
+    main, to = next((entry for entry in way if entry[0].path == "/"), way[0])
+    locations = [location for location, _ in way]
+    likely = looks_like_authentik(http, server, to, [location.path for location in locations])
+    return likely, Taken([server], main, to, locations)
 
 
 def _together(found: list[Taken]) -> list[Taken]:
@@ -150,7 +158,7 @@ def _put_path(draft: Draft, section: Section, taken: Taken) -> None:
         if directive is None or to is None:
             continue
         draft.account(location.directive, directive, *location.scope.all("set"))
-        prefix = access.path_of(location)
+        prefix = location.path if location.modifier == "=" else access.path_of(location)
         if not origins.same_path(prefix, to.path):
             draft.say(
                 section, Kind.ATTENTION,
@@ -158,6 +166,8 @@ def _put_path(draft: Draft, section: Section, taken: Taken) -> None:
                 " here paths stay. Serve authentik below the same path:"
                 f" AUTHENTIK_WEB__PATH={short(location.path)}", location.directive, directive,
             )  # fmt: skip
+        if location is taken.main and location.modifier == "@":
+            continue  # what try_files ends with: everything
         if location is taken.main and location.path != "/":
             draft.say(
                 section, Kind.DIFFERENT,

@@ -49,11 +49,12 @@ def translate(read: Configuration) -> Translation:
         names.say_others(draft, list(http.servers))
     redirecting = say_servers(draft, rest, servers)
     _put_whole(draft, http, made, servers, redirecting)
-    _leftovers(draft, read.directives, made, draft.table(""), "")
+    sections = {id(s.directive): t.section for t in made for s in t.servers if t.section}
+    _leftovers(draft, read.directives, sections, draft.table(""), "")
     text = toml(draft, f"Made by `authproxy import-nginx {read.file}`.", _HEAD)
     problems = config.loads(text, "authproxy.toml")[1]
     if problems:  # a fault of ours: better nothing than what does not start
-        said = "; ".join(map(str, problems))
+        said = "; ".join(map(str, problems[:3]))
         raise NginxError(f"{read.file}: the translation is not valid, which is a fault"
                          f" of authproxy: please report it, with this: {said}")  # fmt: skip
     return Translation(text, draft.counts(), len(made))
@@ -86,14 +87,15 @@ def _put_whole(
 
 
 def _leftovers(
-    draft: Draft, directives: tuple[Directive, ...], made: list[Taken], section: Section,
-    parent: str,
+    draft: Draft, directives: tuple[Directive, ...], sections: dict[int, Section],
+    section: Section, parent: str,
 ) -> None:  # fmt: skip
-    """Say something of every directive that nothing was said of."""
+    """Say something of every directive that nothing was said of.
+
+    `sections` are the sites, by the id of their servers' directives.
+    """
     for directive in directives:
-        here = next(
-            (t.section for t in made if any(s.directive is directive for s in t.servers)), section
-        )
+        here = sections.get(id(directive), section)
         if draft.is_open(directive):
             if directive.name == "upstream":
                 words_ = words.Words(Kind.UNNEEDED, "", "No site here passes to it.")
@@ -103,13 +105,11 @@ def _leftovers(
             if directive.name in ("http", "events"):
                 draft.account(directive)
             else:
-                assert home is not None
                 draft.say(home, words_.kind, words_.words, directive)
             if directive.name not in _CONTAINERS or directive.name == "upstream":
                 draft.account_all(directive)
         if directive.block is not None and directive.name in _CONTAINERS:
-            assert here is not None
-            _leftovers(draft, directive.block, made, here, directive.name)
+            _leftovers(draft, directive.block, sections, here, directive.name)
 
 
 def _nothing(read: Configuration, http: Http) -> str:

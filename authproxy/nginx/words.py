@@ -192,9 +192,9 @@ _TABLE = (
         Kind.ATTENTION, "",
         "Requests are not filtered by this: what it kept out now reaches authentik.",
         "modsecurity modsecurity_rules modsecurity_rules_file naxsi geo geoip_country geoip_city"
-        " geoip2 secure_link secure_link_md5 valid_referers limit_except deny_all access_by_lua"
+        " geoip2 secure_link secure_link_md5 valid_referers limit_except access_by_lua"
         " access_by_lua_block access_by_lua_file rewrite_by_lua_block rewrite_by_lua_file"
-        " app_protect_enable crowdsec",
+        " app_protect_enable",
     ),
     (
         Kind.ATTENTION, "",

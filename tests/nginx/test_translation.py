@@ -189,6 +189,24 @@ class UpstreamTests(Case):
             found = self.of(top=f"upstream up {{ {servers} }}", upstream="https://up")
             self.assertEqual(list(map(str, found.site.upstreams)), upstreams, servers)
 
+    def test_a_block_in_another_file(self) -> None:
+        """A site file alone: its host would be taken for a name on port 80."""
+        for upstream, told in (
+            ("http://authentik", True), ("https://authentik-server", True),
+            ("http://authentik:9000", False), ("http://localhost", False),
+            ("https://idp.example.com", False),
+        ):  # fmt: skip
+            found = self.of(upstream=upstream)
+            self.assertEqual("which is in none of these files" in found.text, told, upstream)
+        found = self.of(top="upstream up { server a:9443; }", upstream="https://up")
+        self.assertNotIn("which is in none of these files", found.text)
+
+    def test_what_try_files_ends_with(self) -> None:
+        text = site().replace("location /", "location / { try_files /off.html @up; } location @up")
+        found = self.made(text)
+        self.assertEqual(found.site.hosts, ("sso.example.com",))
+        self.assertNotIn("AUTHENTIK_WEB__PATH", found.text)
+
     def test_constants(self) -> None:
         for server, location, upstream in (
             ("set $u https://a:9443;", "", "$u"),
