@@ -18,14 +18,19 @@ DESCRIPTION = (
 )
 
 
-def run(arguments: list[str], environ: Mapping[str, str]) -> int:
-    """Run the command. The configuration goes to stdout, a line of figures to stderr."""
-    parser = argparse.ArgumentParser(prog="authproxy import-nginx", description=DESCRIPTION)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="authproxy import-nginx", description=DESCRIPTION)
+    made.add_argument(
         "file", metavar="FILE",
         help="such as /etc/nginx/sites-enabled/authentik.conf, or /etc/nginx/nginx.conf",
     )  # fmt: skip
-    file = parser.parse_args(arguments).file
+    return made
+
+
+def run(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command. The configuration goes to stdout, a line of figures to stderr."""
+    file = parser().parse_args(arguments).file
     try:
         made = translate(read(file))
     except NginxError as e:

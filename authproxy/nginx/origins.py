@@ -26,8 +26,8 @@ _OFF = (
     "ATTENTION: nginx did not verify the certificate of upstream (proxy_ssl_verify is off unless it"
     " is written), and authentik's own is self-signed and new at every start. So it is not verified"
     " here either: who sits between the two machines can read and change everything. Better: give"
-    " authentik a certificate of a CA for this name and write \"system\" or \"ca:/path.pem\","
-    " or pin its key with \"pin:sha256/...\" (docs/operations.md, Port 9443 and its certificate)."
+    " authentik a certificate that stays (docs/operations.md, Port 9443 and its certificate), and"
+    " write \"system\" or \"ca:/path.pem\", or the line that authproxy pin HOST:PORT prints."
 )  # fmt: skip
 _LABEL = re.compile(r"(?!localhost)[A-Za-z0-9-]+")
 _ELSEWHERE = (
