@@ -33,6 +33,7 @@ The layers, from the bytes up; a module imports only from those above it in this
     worker              a worker process, from its start to its end
     nginx/              an nginx configuration -> the one of authproxy that does the same
     standin/            a stand-in for authentik, for the demo and the tests
+    doctor/             what `authproxy doctor` looks at, as a client of the running proxy
     commands/           the `authproxy` command
 
 Inside a package no two modules import each other.

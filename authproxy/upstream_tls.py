@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
@@ -89,10 +90,12 @@ class UpstreamTLS:
     `mode` is "system", "ca" (`value` is a PEM file), "pin" (`value` is "sha256/BASE64" of the
     subject public key info: alone sufficient, no name is compared) or "off". `server_name`, a DNS
     name or an address, is what SNI asks for and what the certificate must be for. Raises
-    CertificateError.
+    CertificateError. `protocols` are what it offers by ALPN.
     """
 
-    def __init__(self, mode: str, value: str, server_name: str) -> None:
+    def __init__(
+        self, mode: str, value: str, server_name: str, protocols: Sequence[bytes] = (b"http/1.1",)
+    ) -> None:
         self._mode = mode
         self._name = normal_host(server_name)
         self._sni = b""
@@ -111,7 +114,7 @@ class UpstreamTLS:
         # Renegotiation could also change the certificate after it was verified.
         context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_alpn_protos([b"http/1.1"])
+        context.set_alpn_protos(list(protocols))
         if mode == "system":
             _trust_system(context)
         elif mode == "ca":
@@ -143,10 +146,7 @@ class UpstreamTLS:
             if spki_pin(certificate) != self._pin:
                 raise _error("its key is not the pinned one", certificate)
             return
-        chain = connection.get_app_data()
-        faults = [_WORDS.get(code, f"X.509 error {code}") for code in chain.faults]
-        if not chain.seen:
-            faults.append("its chain was not verified")
+        faults = self.chain_faults(connection)
         matches = covers(certificate, self._name)
         if not matches:
             faults.append(
@@ -155,6 +155,14 @@ class UpstreamTLS:
             )
         if faults:
             raise _error("; ".join(faults), certificate, other_name=not matches)
+
+    def chain_faults(self, connection: SSL.Connection) -> list[str]:
+        """What is wrong with the chain of its certificates, in words; of "system" and "ca" only."""
+        chain = connection.get_app_data()
+        faults = [_WORDS.get(code, f"X.509 error {code}") for code in chain.faults]
+        if not chain.seen:
+            faults.append("its chain was not verified")
+        return faults
 
 
 def spki_pin(certificate: x509.Certificate) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "test a configuration: print every problem, exit 0 or 1",
     "reload": "let the running proxy read its configuration again; exits 1 if it is refused",
     "status": "a few lines about the running proxy",
+    "doctor": "go through the running proxy as a client does: what fails, and the cure",
     "config": "print the settings in force, defaults included (config show)",
     "pin": "the line that pins the key of an authentik server's certificate",
     "demo": "an authentik stand-in with authproxy in front of it, to try things out",

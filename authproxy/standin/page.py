@@ -55,6 +55,7 @@ class Seen:
         )
         facts = {name: escape(str(getattr(self, name))) for name in self.__slots__}
         facts |= {f"{name}_source": escape(source) for name, source in self.sources.items()}
+        facts["base"] = escape(f"{self.scheme}://{self.host}/")  # as authentik's pages have it
         facts |= {"headers": "".join(rows), "count": str(len(self.headers)), "style": STYLE}
         return PAGE.substitute(facts).encode()
 
@@ -165,6 +166,7 @@ PAGE = Template("""\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="ak-base-url" content="$base">
 <title>authentik stand-in</title>
 <link rel="icon" href="data:,">
 <style>
