@@ -130,6 +130,7 @@ WebSocket. In another terminal:
     curl -k {secure}/ -H 'Accept: application/json' -H 'X-Forwarded-For: 192.0.2.66'
     curl -i '{plain}/if/user/?next=%2F'                 # 301 to https
     curl -ki {secure}/-/health/ready/
+    authproxy doctor {secure}/ --insecure --http-port {http}
     # ambiguous framing is refused:
     curl -ki {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc
 

@@ -24,7 +24,7 @@ from attrs import frozen
 from .requests import Answer
 
 _TAG = re.compile(r"<meta\s[^>]{0,2000}>", re.IGNORECASE)
-_BASE_NAME = re.compile(r"\bname\s*=\s*[\"']?ak-base-url\b", re.IGNORECASE)
+_BASE_NAME = re.compile(r"\bname\s*=\s*[\"']?ak-base-url(?=[\"'\s/>])", re.IGNORECASE)
 _CONTENT = re.compile(r"\bcontent\s*=\s*[\"']([^\"'>]{1,2000})", re.IGNORECASE)
 _API_BASE = re.compile(r"\bapi\s*:\s*\{\s*base\s*:\s*\"([^\"]{1,2000})\"")
 _STAND_IN = {"scheme", "host", "client", "url", "method", "path", "http_version", "headers"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from ..certificate_names import covers, names_of
 from .requests import FAULTS
@@ -141,6 +142,9 @@ def _names(certificate: x509.Certificate) -> str:
 
 
 def _issuer(certificate: x509.Certificate) -> str:
+    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for attribute in certificate.issuer.get_attributes_for_oid(kind):
+            return printable(str(attribute.value))
     return printable(certificate.issuer.rfc4514_string())
 
 

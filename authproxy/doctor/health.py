@@ -45,7 +45,7 @@ def verdict(name: str, path: str, answer: Answer, target: Target) -> Result:
             name, f"{words}: the proxy does not reach authentik",
             "Is authentik running, and is upstream in [[site]] its address? The proxy's log has the"
             " reason, and its cure:",
-            f"    journalctl -u authproxy | grep {answer.request_id}",
+            f"    journalctl -u authproxy | grep -F ', {status} (request' | tail -3",
         )  # fmt: skip
     if status == 503:
         return warning(

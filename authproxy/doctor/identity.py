@@ -23,13 +23,13 @@ EXECUTOR = "/api/v3/flows/executor/default-authentication-flow/?query="
 MOST_HOPS = 5
 # Addresses and names that nobody has (RFC 5737, RFC 2606).
 FORGED_ADDRESS, FORGED_HOST = "192.0.2.66", "forged.invalid"
-FORGERY = (
+ADDRESS_FORGERY = (
     ("X-Forwarded-For", FORGED_ADDRESS),
-    ("X-Forwarded-Host", FORGED_HOST),
-    ("X-Forwarded-Proto", "http"),
     ("X-Real-IP", FORGED_ADDRESS),
     ("Forwarded", f"for={FORGED_ADDRESS};host={FORGED_HOST};proto=http"),
 )
+SCHEME_FORGERY = ("X-Forwarded-Proto", "http")
+HOST_FORGERY = ("X-Forwarded-Host", FORGED_HOST)
 LOG_PATIENCE = 3.0  # seconds: access lines are written once a second
 LOG_TAIL = 1 << 18  # octets at the end of the access log that are searched
 WHERE_SHOWN = (
@@ -131,27 +131,45 @@ def _host(target: Target, belief: Belief) -> Result:
 
 def _forged(target: Target, belief: Belief) -> Result:
     """Whether a client can choose what authentik believes of it."""
-    answer = target.get(target.path + "/", JSON, *FORGERY)
+    answer = target.get(target.path + "/", JSON, *ADDRESS_FORGERY)
     settings = target.settings
     if settings is not None and TrustedNetworks(settings.trust.proxies).contains(
-        normal_address(answer.source) or "0.0.0.0"  # noqa: S104
+        normal_address(answer.source) or answer.source
     ):
         return skipped(FORGED, f"trust.proxies has {answer.source}: from here nothing is forged")
-    fooled = believed(target.get, target.path, *FORGERY)
-    client = stand_in(answer).get("client")
-    if (fooled and fooled.host == FORGED_HOST) or client == FORGED_ADDRESS:
+    passed = []
+    if stand_in(answer).get("client") == FORGED_ADDRESS:
+        passed.append("X-Forwarded-For")
+    if _scheme_is_believed(target, belief):
+        passed.append("X-Forwarded-Proto")
+    if _host_is_believed(target, belief):
+        passed.append("X-Forwarded-Host")
+    if passed:
         return failed(
-            FORGED, "a client's own X-Forwarded-Host or X-Forwarded-For reaches authentik",
-            "Anybody can choose the address and the host that authentik believes. authproxy removes"
-            " them, except from trust.proxies: no network that clients are in belongs there. A"
-            " proxy in front must overwrite them.",
-        )  # fmt: skip
-    if fooled != belief:
-        return warning(
-            FORGED, "a client's own X-Forwarded-Proto changes what authentik believes",
-            "A proxy in front passes it. It must overwrite it.",
+            FORGED, f"believed, though a client made it up: {', '.join(passed)}",
+            "Anybody can choose the address, the scheme or the host that authentik believes."
+            " authproxy removes such fields, except those from trust.proxies: no network that"
+            " clients are in belongs there. A proxy in front must overwrite them.",
         )  # fmt: skip
     return ok(FORGED, "a client's own X-Forwarded-* change nothing")
+
+
+def _scheme_is_believed(target: Target, belief: Belief) -> bool:
+    """Of a client's own X-Forwarded-Proto: by authentik, or by a proxy that then redirects."""
+    path = target.path + "/"
+    if target.get(path, HTML, SCHEME_FORGERY).field("Location") == target.url:
+        return target.get(path, HTML).field("Location") != target.url
+    fooled = believed(target.get, target.path, SCHEME_FORGERY)
+    return fooled is not None and fooled.scheme != belief.scheme
+
+
+def _host_is_believed(target: Target, belief: Belief) -> bool:
+    """Of a client's own X-Forwarded-Host: by authentik, or by a proxy, whose 421 says so."""
+    path = target.path + "/"
+    if target.get(path, JSON, HOST_FORGERY).status == 421:
+        return target.get(path, JSON).status != 421
+    fooled = believed(target.get, target.path, HOST_FORGERY)
+    return bool(belief.host) and fooled is not None and fooled.host == FORGED_HOST
 
 
 def _client(target: Target, answer: Answer) -> list[Result]:

@@ -102,6 +102,9 @@ def _open(target: Target, site: SiteSettings, upstream: Upstream, address: str) 
     if upstream.scheme == "https":
         try:
             stream.secure(_tls(site, upstream))
+        except TimeoutError:
+            stream.close()
+            raise ConnectionError("it accepts, and begins no TLS in time") from None
         except BaseException:
             stream.close()
             raise
@@ -138,9 +141,9 @@ def _verification(site: SiteSettings, upstream: Upstream) -> str:
 
 def _unreached(upstream: Upstream, error: BaseException) -> Result:
     words = f"{upstream}: {words_of(error)}"
-    if "wrong version number" in words or "packet length" in words:
+    if any(sign in words for sign in ("wrong version number", "packet length", "begins no TLS")):
         return failed(
-            UPSTREAM, words, "It speaks no TLS there: https:// goes with 9443, http:// with 9000."
+            UPSTREAM, words, "Is that a TLS port? https:// goes with 9443, http:// with 9000."
         )
     if isinstance(error, ConnectionRefusedError) or "refused" in words:
         cure = "Nothing listens there. Is authentik running, its port published, the address right?"

@@ -45,6 +45,12 @@ class Wire:
     def setTcpNoDelay(self, enabled: bool) -> None:
         """There is nothing to send soon after something."""
 
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """Whatever is sent is sent at once."""
+
+    def unregisterProducer(self) -> None:
+        """There is none."""
+
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", self._stream.peer, 0)
 

@@ -43,14 +43,17 @@ class Inquiry(Request):
 
     def seen(self) -> Seen:
         """What authentik would believe of it."""
+        peer = str(getattr(self.getClientAddress(), "host", ""))
+        site: Any = self.site
         return seen(
             Arrived(
                 method=self.method,
                 target=self.uri,
                 version=self.clientproto,
                 fields=self.fields.in_order,
-                peer=str(getattr(self.getClientAddress(), "host", "")),
+                peer=peer,
                 secure=self.isSecure(),
+                trusted=site.stand_in.trusts(peer),
             )
         )
 

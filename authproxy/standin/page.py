@@ -2,7 +2,8 @@
 
 Pure: knows nothing of sockets or of Twisted. The rules are authentik's for a trusted peer, its Rust
 front end's where the generations differ: exactly one X-Forwarded-Proto, the first
-X-Forwarded-Host line taken raw, the right-most entry of X-Forwarded-For.
+X-Forwarded-Host line taken raw, the right-most entry of X-Forwarded-For. Nothing of an untrusted
+peer's is believed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ STARTING = "authentik starting"
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request as it came off the wire; `peer` is the TCP neighbour's address."""
+    """A request as it came off the wire; `peer` is the TCP neighbour's address, perhaps trusted."""
 
     method: bytes
     target: bytes
@@ -26,6 +27,7 @@ class Arrived:
     fields: Sequence[tuple[bytes, bytes]]
     peer: str
     secure: bool
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +63,19 @@ class Seen:
 
 
 def seen(arrived: Arrived) -> Seen:
-    """What authentik would make of a request that it got from a trusted peer."""
+    """What authentik would make of a request."""
     pairs = arrived.fields
     fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs)
 
     def lines(name: str) -> list[str]:
         return [value for other, value in fields if other.lower() == name]
 
-    scheme, scheme_source = _scheme(lines("x-forwarded-proto"), arrived.secure)
-    host, host_source = _host(lines("x-forwarded-host"), lines("host"))
-    client, client_source = _client(lines("x-forwarded-for"), arrived.peer)
+    def forwarded(name: str) -> list[str]:
+        return lines(name) if arrived.trusted else []
+
+    scheme, scheme_source = _scheme(forwarded("x-forwarded-proto"), arrived.secure)
+    host, host_source = _host(forwarded("x-forwarded-host"), lines("host"))
+    client, client_source = _client(forwarded("x-forwarded-for"), arrived.peer)
     target = arrived.target.decode("latin-1")
     return Seen(
         scheme=scheme,

@@ -9,7 +9,7 @@ request means is page.py's, what follows a 101 is websocket.py's. RFC 9110 as fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from ..trust import UNIX_PEER, TrustedNetworks
 from .files import file
 from .files import page as files_page
 from .inquiry import Inquiry
@@ -186,6 +187,8 @@ class Paths(Resource):
         if request.field(b"upgrade").lower() != b"websocket":
             request.setHeader(b"upgrade", b"websocket")
             return request.answer(426, b"text/plain", b"/ws/client/ is a WebSocket\n")
+        if self._stand_in.refused:
+            return request.answer(self._stand_in.refused)
         return self._stand_in.upgrade(request)
 
 
@@ -198,11 +201,22 @@ class StandIn:
     """The server. For its first `starting_for` seconds of `clock` it answers as if it started.
     Without `ready` it serves, but says that it is not ready, as without its database.
 
-    `site` is the factory for an endpoint's listen().
+    `trusted` are the CIDRs whose X-Forwarded-* are believed, None for everybody's. `refused` is a
+    status that every WebSocket gets instead of its 101, 0 for none. `site` is the factory for an
+    endpoint's listen().
     """
 
-    def __init__(self, clock: IReactorTime, starting_for: float = 0.0) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        starting_for: float = 0.0,
+        *,
+        trusted: Sequence[str] | None = None,
+        refused: int = 0,
+    ) -> None:
         self.ready = True
+        self.refused = refused
+        self._trusted = None if trusted is None else TrustedNetworks(trusted)
         self._clock = cast(Any, clock)  # to mypy, functions of an interface lack self
         self._ready_at: float = self._clock.seconds() + starting_for
         self._channels: set[Channel] = set()
@@ -220,6 +234,10 @@ class StandIn:
         """Whether authentik would still be starting."""
         now: float = self._clock.seconds()
         return now < self._ready_at
+
+    def trusts(self, peer: str) -> bool:
+        """Whether what this peer says of its client is believed; "" is one on a unix socket."""
+        return self._trusted is None or self._trusted.contains(peer or UNIX_PEER)
 
     def close(self) -> Deferred[None]:
         """End timers and connections; fires when the last one is gone. Stop listening before."""

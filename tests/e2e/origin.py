@@ -1,6 +1,7 @@
 """An upstream server in a process of its own: the stand-in of authentik.
 
     python -m tests.e2e.origin [--port N | --unix PATH] [--certificate PEM --key PEM]
+        [--trusted CIDR ...] [--refused STATUS]
 
 Prints its address once it listens ("listening 40123"), and ends with SIGTERM. At SIGUSR1 it is no
 longer ready, at the next one it is again; it says so.
@@ -32,10 +33,12 @@ def main() -> None:
     parser.add_argument("--certificate", default="")
     parser.add_argument("--key", default="")
     parser.add_argument("--starting", type=float, default=0.0)
+    parser.add_argument("--trusted", nargs="*", default=None)
+    parser.add_argument("--refused", type=int, default=0)
     chosen = parser.parse_args()
     log.startLogging(sys.stderr, setStdout=False)
     reactor: Any = global_reactor
-    stand_in = StandIn(reactor, chosen.starting)
+    stand_in = StandIn(reactor, chosen.starting, trusted=chosen.trusted, refused=chosen.refused)
     if chosen.unix:
         reactor.listenUNIX(chosen.unix, stand_in.site)
         where = chosen.unix
