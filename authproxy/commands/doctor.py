@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from attrs import evolve
@@ -34,7 +35,13 @@ COLOURS = {OK: "32", WARNING: "33", FAILED: "31;1", SKIPPED: "2"}
 
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command."""
-    chosen = _parser().parse_args(arguments)
+    try:
+        return _run(_parser().parse_args(arguments), environ)
+    except KeyboardInterrupt:
+        return 130  # as a shell says it of what Ctrl-C ended
+
+
+def _run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     try:
         targets = _targets(chosen)
     except (TargetError, config.ConfigError, CertificateError) as e:
@@ -42,30 +49,55 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
         return 2
     colours = sys.stdout.isatty() and "NO_COLOR" not in environ
     examined = []
-    bad = False
     for target in targets:
-        results = []
-        if not chosen.json:
+        if chosen.json:
+            results = list(examine(target))
+        else:
             print(f"{target.url}\n", flush=True)
-        for result in examine(target):
-            results.append(result)
-            if not chosen.json:
-                print(_lines(result, colours), flush=True)
-        bad = bad or any(result.status == FAILED for result in results)
-        examined.append(_entry(target, results))
-        if not chosen.json:
+            results = _shown(examine(target), colours)
             print(f"\n{summary(results)}.\n", flush=True)
+        examined.append(_entry(target, results))
+    good = all(entry["ok"] for entry in examined)
     if chosen.json:
-        document = {"authproxy": __version__, "ok": not bad, "targets": examined}
+        document = {"authproxy": __version__, "ok": good, "targets": examined}
         print(json.dumps(document, indent=2))
-    return 1 if bad else 0
+    return 0 if good else 1
+
+
+def _shown(examination: Iterator[Result], colours: bool) -> list[Result]:
+    """Print results as they come, and return them.
+
+    Checks that are skipped for one reason are one line; a cure that was printed is only named.
+    """
+    results: list[Result] = []
+    cures: dict[tuple[str, ...], str] = {}
+    for (status, words, cure, _), group in groupby(
+        examination, lambda r: (r.status, r.words, r.cure, "" if r.status == SKIPPED else r.name)
+    ):
+        found = list(group)
+        results += found
+        name = found[0].name
+        if len(found) > 1:
+            line = Result("", status, f"{', '.join(r.name for r in found)}: {words}")
+        elif cure and cure in cures:
+            line = evolve(found[0], cure=(f"The cure is the same as that of {cures[cure]}.",))
+        else:
+            line = found[0]
+            cures[cure] = name
+        print(_lines(line, colours), flush=True)
+    return results
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="authproxy doctor", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("url", nargs="?", metavar="URL", help="https://sso.example.com/")
+    parser.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        help="the address that people open, for example https://sso.example.com/",
+    )
     parser.add_argument(
         "-c", "--config", metavar="FILE", default=None,
         help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
@@ -82,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=10.0,
-        help="of each check (default 10)",
+        help="of each request (default 10); a check ends after three times that",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     return parser
@@ -157,9 +189,11 @@ def _with_options(target: Target, chosen: argparse.Namespace) -> Target:
 
 def _connect(text: str) -> tuple[str, int]:
     """An address and its port, 0 for none."""
-    host, port = text, ""
-    if not is_address(text):
-        host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    bare = text.startswith("[") and text.endswith("]")
+    if bare or is_address(text) or ":" not in text:
+        host, port = text, ""
+    else:
+        host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not is_address(host):
         raise TargetError(f"--connect {text}: give an IP address, perhaps with :PORT.")

@@ -48,7 +48,8 @@ def of_page(answer: Answer) -> Belief | None:
             return _of_url(content[1], "the base URL of its pages")
     if match := _API_BASE.search(text):
         return _of_url(match[1], "the API's base URL in its pages")
-    if location := answer.field("Location"):
+    location = answer.field("Location")
+    if "/if/" in location or "/flows/" in location:  # else it may be anybody's
         return _of_url(location, "a redirect")
     return None
 

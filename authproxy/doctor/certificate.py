@@ -8,9 +8,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from ..certificate_names import covers, names_of
+from ..trust import TrustedNetworks, normal_address
 from .requests import FAULTS
 from .results import Result, failed, ok, skipped, warning
-from .stream import Stream, words_of
+from .stream import Stream, source_towards, words_of
 from .target import Target
 
 CERTIFICATE, VERSION = "certificate", "tls"
@@ -35,13 +36,27 @@ def check(target: Target) -> tuple[list[Result], bool]:
 
 def _no_handshake(target: Target, words: str) -> tuple[str, ...]:
     port = target.connect_port
+    settings = target.settings
+    if settings is not None and settings.listen.proxy_protocol_from:
+        source = source_towards(target.address, port)
+        if TrustedNetworks(settings.listen.proxy_protocol_from).contains(
+            normal_address(source) or source
+        ):
+            return (
+                f"Connections from {source} must begin with a PROXY header"
+                " (listen.proxy_protocol_from), and doctor sends none: run it through the balancer,"
+                " or from another address.",
+            )
     if "wrong version number" in words or "packet length" in words or "http request" in words:
         return (
             f"What answers on port {port} speaks no TLS: is this the plain http port? List it in"
             " listen.https, or give the right port.",
         )
-    if "unrecognized name" in words:
-        return (f"No site has {target.host}: add it to hosts in [[site]].",)
+    if "unrecognized name" in words or "handshake failure" in words:
+        return (
+            f"The server has no certificate for {target.host}, and refuses other names (authproxy"
+            f' with unknown_sni = "refuse"): add {target.host} to hosts in [[site]].',
+        )
     if "protocol version" in words or "unsupported protocol" in words:
         return ("It offers nothing newer than TLS 1.1: whatever terminates TLS here is too old.",)
     return (

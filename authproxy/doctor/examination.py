@@ -25,7 +25,7 @@ from .results import Result, failed, skipped
 from .stream import words_of
 from .target import Target
 
-Check = Callable[[], list[Result]]
+Check = Callable[[Target], list[Result]]
 
 
 def examine(target: Target) -> Iterator[Result]:
@@ -36,32 +36,34 @@ def examine(target: Target) -> Iterator[Result]:
         yield from results
         results, address = names.check_connect(target, addresses)
         yield from results
-        why = "no connection"
-        works = False
+        works, why = False, "no connection"
         if address:
             target = target.at(address)
             results, works = certificate.check(target)
             yield from results
             why = "no TLS connection"
         else:
-            yield from (skipped(name, why) for name in (certificate.CERTIFICATE, "tls"))
-        plain = (names_of_plain, lambda: redirects.check_plain(target))
-        rest: list[tuple[tuple[str, ...], Check]] = [
-            ((redirects.HSTS,), lambda: redirects.check_hsts(target)),
-            (("live", "ready"), lambda: health.check(target)),
-            ((redirects.LOOP,), lambda: redirects.check_loop(target)),
-            (
-                (identity.SCHEME, identity.HOST, identity.FORGED, identity.CLIENT),
-                lambda: identity.check(target, direct.result().sources, direct.result().trusts),
-            ),
-            ((websocket.WEBSOCKET,), lambda: websocket.check(target)),
-            ((heads.HEAD,), lambda: heads.check(target)),
-            ((http2.HTTP2,), lambda: http2.check(target)),
+            yield skipped(certificate.CERTIFICATE, why)
+            yield skipped(certificate.VERSION, why)
+
+        def beliefs(target: Target) -> list[Result]:
+            found = direct.result()
+            return identity.check(target.begun(), found.sources, found.trusts)
+
+        checks: list[tuple[tuple[str, ...], Check]] = [
+            ((redirects.REDIRECT,), redirects.check_plain),
+            ((redirects.HSTS,), redirects.check_hsts),
+            (tuple(health.PATHS), health.check),
+            ((redirects.LOOP,), redirects.check_loop),
+            ((identity.SCHEME, identity.HOST, identity.FORGED, identity.CLIENT), beliefs),
+            ((websocket.WEBSOCKET,), websocket.check),
+            ((heads.HEAD,), heads.check),
+            ((http2.HTTP2,), http2.check),
         ]
-        running = [
-            (named, pool.submit(guarded, named, check) if able else None)
-            for able, (named, check) in [(bool(address), plain), *((works, one) for one in rest)]
-        ]
+        running = []
+        for named, check in checks:
+            able = bool(address) if check is redirects.check_plain else works
+            running.append((named, pool.submit(guarded, named, check, target) if able else None))
         for named, future in running:
             if future is None:
                 yield from (skipped(name, why) for name in named)
@@ -70,13 +72,10 @@ def examine(target: Target) -> Iterator[Result]:
         yield from direct.result().results
 
 
-names_of_plain = (redirects.REDIRECT,)
-
-
-def guarded(named: tuple[str, ...], check: Check) -> list[Result]:
+def guarded(named: tuple[str, ...], check: Check, target: Target) -> list[Result]:
     """The results of a check; where the connection failed it under way, that."""
     try:
-        return check()
+        return check(target.begun())
     except FAULTS as e:
         cure = "The proxy's log says what it thought of that: journalctl -u authproxy -n 20"
         first, *others = named

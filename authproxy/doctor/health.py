@@ -34,7 +34,7 @@ def verdict(name: str, path: str, answer: Answer, target: Target) -> Result:
     status = answer.status
     if 200 <= status < 300:
         return ok(name, f"{path} is {status}")
-    words = f"{path} is {status}{_said(answer)}"
+    words = f"{path} is {status}{'' if answer.request_id else _said(answer)}"
     if status == 421:
         return failed(
             name, words,

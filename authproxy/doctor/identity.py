@@ -78,7 +78,8 @@ def check(target: Target, sources: Sequence[str], trusts: bool | None) -> list[R
 def _unknown(target: Target, answer: Answer) -> list[Result]:
     if answer.status >= 500:
         why = f"authentik does not answer ({answer.status})"
-    elif is_authentik(answer):
+        return [skipped(name, why) for name in (SCHEME, HOST, FORGED)]
+    if is_authentik(answer):
         why = "no page of authentik's had an absolute URL"
     else:
         why = "what answers is not authentik, as far as can be seen"
@@ -187,6 +188,8 @@ def _client(target: Target, answer: Answer) -> list[Result]:
             )
         ]
     logged = _logged(target)
+    if logged is None and answer.status >= 500:
+        return [skipped(CLIENT, f"authentik does not answer ({answer.status})")]
     if logged is None:
         return [skipped(CLIENT, f"we come from {answer.source}", WHERE_SHOWN)]
     if logged == normal_address(answer.source):

@@ -33,7 +33,7 @@ def check_plain(target: Target) -> list[Result]:
     try:
         answer = target.get_plain(path)
     except FAULTS as e:
-        words = f"port {target.http_port}: {words_of(e)}"
+        words = f"{where} got no answer: {words_of(e)}"
         cure = "Who types the name without https:// gets no answer. Listen there:"
         line = f'    [listen]\n    http = ["[::]:{target.http_port}"]'
         closed = failed if target.settings is not None else warning
@@ -147,9 +147,11 @@ def check_loop(target: Target) -> list[Result]:
 
 
 def _end(seen: list[str], answer: Answer) -> Result:
+    if answer.status >= 500:
+        return skipped(LOOP, f"authentik does not answer ({answer.status})")
     last = _target_of(seen[-1])
     hops = f"after {len(seen) - 1} redirect{'s' * (len(seen) != 2)}"
-    return ok(LOOP, f"none: / ends at {last[:80]} with {answer.status} {hops}")
+    return ok(LOOP, f"no loop: / ends at {last[:80]} with {answer.status} {hops}")
 
 
 def _same_host(target: Target, url: str, seen: list[str]) -> Result:

@@ -15,6 +15,7 @@ from .requests import Answer, ask
 from .stream import Stream, dial
 
 HTTPS, HTTP = 443, 80
+SLOW_REQUESTS = 3  # so many that take all of their time end a check
 
 
 class TargetError(Exception):
@@ -29,7 +30,8 @@ class Target:
     "" where the name is to be resolved; `port` is the port of the URL, `connect_port` the one to
     connect to. `http_port` 0: plain HTTP is not looked at, and `no_http` says why. `ca` is a PEM
     file; `insecure`: who issued the certificate does not matter. `timeout` is in seconds, of each
-    check. `settings` and `site` are there where the configuration has this host.
+    request; `until` is when the check that runs must end, by time.monotonic, 0 for never.
+    `settings` and `site` are there where the configuration has this host.
     """
 
     host: str
@@ -42,6 +44,7 @@ class Target:
     ca: str = ""
     insecure: bool = False
     timeout: float = 10.0
+    until: float = 0.0
     settings: Settings | None = None
     site: SiteSettings | None = field(default=None)
 
@@ -75,10 +78,15 @@ class Target:
         """The same, with the address to connect to."""
         return evolve(self, address=address)
 
+    def begun(self) -> Target:
+        """The same, for a check that begins now: it has time for a few slow requests."""
+        return evolve(self, until=time.monotonic() + SLOW_REQUESTS * self.timeout)
+
     @property
     def end(self) -> float:
-        """The deadline of what begins now."""
-        return time.monotonic() + self.timeout
+        """The deadline of a request that begins now."""
+        end = time.monotonic() + self.timeout
+        return min(end, self.until) if self.until else end
 
     def connect(self, tls: UpstreamTLS | None = None) -> Stream:
         """A TLS connection to `address`. Raises FAULTS."""

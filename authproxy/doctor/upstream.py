@@ -50,7 +50,7 @@ def check(target: Target) -> Findings:
     verdicts: list[bool | None] = []
     for upstream in site.upstreams:
         try:
-            found = _one(target, site, upstream)
+            found = _one(target.begun(), site, upstream)
         except FAULTS as e:
             found = Findings([failed(UPSTREAM, f"{upstream}: {words_of(e)}")])
         results += found.results
@@ -181,8 +181,8 @@ def _trust_result(sources: tuple[str, ...], trusts: bool | None, upstream: Upstr
         return skipped(TRUST, "no page of authentik's told what it believes")
     if trusts:
         return ok(TRUST, f"authentik believes what {source} says of scheme and client")
-    words = f"{upstream} ignores X-Forwarded-* from {source}: it sees the proxy's address for"
-    return failed(TRUST, f"{words} every client's", *trust_us(sources))
+    words = f"{upstream} ignores X-Forwarded-* from {source}: every client has that address there"
+    return failed(TRUST, words, *trust_us(sources))
 
 
 def _websocket(target: Target, upstream: Upstream, stream: Stream) -> Result:

@@ -195,7 +195,9 @@ class Upstreams(DoctorTests):
         self.assertIn(asked[1], proxy.stderr)
         self.assertIn("connection refused", seen.words("upstream"))
         self.assertIn("Nothing listens there", seen.cure("upstream"))
-        self.assertEqual(seen.named("skipped"), {"scheme", "host", "forged", "client", "head"})
+        self.assertEqual(
+            seen.named("skipped"), {"loop", "scheme", "host", "forged", "client", "head"}
+        )
 
     def test_starting(self) -> None:
         """That is no fault of anybody's, and goes by."""
@@ -369,6 +371,42 @@ class Fronts(DoctorTests):
         self.assertIn("systemctl start authproxy", seen.cure("connect"))
         self.assertEqual(seen.named("skipped"), {*FRONT[2:], "upstream"})
         stage.close()
+
+    def test_text_of_much(self) -> None:
+        """What is skipped for one reason is one line, and a cure is printed once."""
+        stage = self.own_stage()
+        with socket.create_server((LOOPBACK, 0)) as taken:
+            port = taken.getsockname()[1]
+        status, out = self.run_doctor(f"https://{HOST}:{port}/")
+        text = " ".join(out.split())
+        self.assertEqual(status, 1)
+        self.assertIn(f"skipped {', '.join(FRONT[2:])}: no connection", text)
+        self.assertIn(f"1 ok, 1 failed, {len(FRONT) - 1} skipped.", text)
+        proxy = stage.proxy(stage.configuration(f"http://{LOOPBACK}:{port}"))
+        status, out = self.run_doctor(proxy.url, f"--ca={stage.ca}")
+        self.assertEqual(out.count("journalctl"), 1)
+        self.assertIn("The cure is the same as that of live.", out)
+
+    def test_proxy_header_wanted(self) -> None:
+        """A balancer's listener is not spoken to without its header."""
+        stage = self.own_stage()
+        origin = stage.origin(HOST)
+        listen = {"proxy_protocol_from": ["127.0.0.0/8"]}
+        proxy = stage.proxy(stage.configuration(origin.port, listen=listen))
+        seen = self.examine(stage, proxy, f"--config={stage.directory / 'authproxy-0.toml'}")
+        self.assert_failed(seen, "certificate", "redirect")
+        self.assertIn("must begin with a PROXY header", seen.cure("certificate"))
+
+    def test_name_refused(self) -> None:
+        """unknown_sni = "refuse": the name is in no site."""
+        stage = self.own_stage()
+        origin = stage.origin(HOST)
+        proxy = stage.proxy(stage.configuration(origin.port, tls={"unknown_sni": "refuse"}))
+        url = f"https://other.example.com:{proxy.https}/"
+        status, out = self.run_doctor(url, f"--ca={stage.ca}", "--json")
+        seen = Examination(status, json.loads(out))
+        self.assert_failed(seen, "certificate")
+        self.assertIn("add other.example.com to hosts in [[site]]", seen.cure("certificate"))
 
     def test_no_such_name(self) -> None:
         def fails(host: str, port: int, timeout: float) -> list[str]:
