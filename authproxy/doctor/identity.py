@@ -66,12 +66,12 @@ def check(target: Target, sources: Sequence[str], trusts: bool | None) -> list[R
     answer = target.get(target.path + "/", JSON)
     belief = believed(target.get, target.path)
     if belief is None:
-        return [*_unknown(target, answer), *_client(target, answer)]
+        return [*_unknown(target, answer), *_client(target, answer, trusts)]
     return [
         _scheme(belief, sources, trusts),
         _host(target, belief),
         _forged(target, belief),
-        *_client(target, answer),
+        *_client(target, answer, trusts),
     ]
 
 
@@ -173,7 +173,9 @@ def _host_is_believed(target: Target, belief: Belief) -> bool:
     return bool(belief.host) and fooled is not None and fooled.host == FORGED_HOST
 
 
-def _client(target: Target, answer: Answer) -> list[Result]:
+def _client(target: Target, answer: Answer, trusts: bool | None) -> list[Result]:
+    if trusts is False:
+        return [skipped(CLIENT, "for authentik it is the proxy's: see the check named trust")]
     seen = stand_in(answer)
     if seen:
         client = printable(str(seen["client"]))

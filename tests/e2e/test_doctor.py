@@ -19,6 +19,7 @@ from .processes import (
     HOST,
     LOOPBACK,
     PATIENCE,
+    ROOT,
     EndToEnd,
     Proxy,
     Stage,
@@ -102,6 +103,12 @@ class Fine(DoctorTests):
     def test_in_order(self) -> None:
         seen = self.examine(self.stage, self.proxy, self.config)
         self.assertEqual([check["name"] for check in seen.target["checks"]], [*FRONT, *BEHIND])
+
+    def test_documented(self) -> None:
+        """Every check has its row."""
+        text = (ROOT / "docs" / "doctor.md").read_text()
+        for name in (*FRONT, *BEHIND):
+            self.assertRegex(text, rf"\n\| (`\w+`, )?`{name}`(, `\w+`)? \| ")
 
     def test_without_configuration(self) -> None:
         """A client's view, from any machine."""
