@@ -145,12 +145,25 @@ def _targets(chosen: argparse.Namespace) -> list[Target]:
             f"give the URL, or --config FILE: there is no {config.DEFAULT_PATH}."
             " For example: authproxy doctor https://sso.example.com/"
         )
-    settings = config.load(path) if path is not None else None
+    settings = _settings(path, needed=chosen.config is not None or chosen.url is None)
     found = _of_url(chosen.url, settings) if chosen.url else _of_sites(settings or Settings())
     targets = [_with_options(target, chosen) for target in found]
     for target in targets:
         _ = target.tls  # a CA file that cannot be used is said now, once
     return targets
+
+
+def _settings(path: str | None, *, needed: bool) -> Settings | None:
+    """Those of the file. Raises ConfigError where there is nothing to examine without them."""
+    if path is None:
+        return None
+    try:
+        return config.load(path)
+    except config.ConfigError as e:
+        if needed:
+            raise
+        print(f"authproxy doctor: goes on without the configuration: {e}\n", file=sys.stderr)
+        return None
 
 
 def _of_url(url: str, settings: Settings | None) -> list[Target]:
@@ -216,7 +229,7 @@ def _lines(result: Result, colours: bool) -> str:
     lines = [f"{label} {result.name:12}  {words}"]
     for entry in result.cure:
         if entry.startswith("    "):  # to paste: never wrapped
-            lines += [f"{margin}    {line[4:]}" for line in entry.split("\n")]
+            lines.append(margin + entry)
         else:
             lines.append(
                 textwrap.fill(

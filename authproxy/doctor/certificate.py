@@ -68,9 +68,12 @@ def _no_handshake(target: Target, words: str) -> tuple[str, ...]:
 def _certificate(target: Target, stream: Stream) -> Result:
     tls = stream.tls
     assert tls is not None
-    certificate = tls.get_peer_certificate(as_cryptography=True)
+    try:
+        certificate = tls.get_peer_certificate(as_cryptography=True)
+    except ValueError:
+        certificate = None
     if certificate is None:
-        return failed(CERTIFICATE, "the server sent none")
+        return failed(CERTIFICATE, "the server sent none that can be read")
     now = datetime.now(UTC)
     ends, begins = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     until = f"valid until {ends:%Y-%m-%d}, {_days((ends - now).days)} left"
@@ -153,20 +156,15 @@ def _version(stream: Stream) -> Result:
 def _names(certificate: x509.Certificate) -> str:
     names = list(names_of(certificate))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return printable(", ".join(names[:SHOWN])) + more or "no name at all"
+    return ", ".join(names[:SHOWN]) + more or "no name at all"
 
 
 def _issuer(certificate: x509.Certificate) -> str:
     for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         for attribute in certificate.issuer.get_attributes_for_oid(kind):
-            return printable(str(attribute.value))
-    return printable(certificate.issuer.rfc4514_string())
+            return str(attribute.value)
+    return certificate.issuer.rfc4514_string()
 
 
 def _days(count: int) -> str:
     return f"{count} day{'' if count == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """Foreign input, for a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .certificate import printable
 from .requests import FAULTS, JSON, Answer
 from .results import Result, failed, ok, warning
 from .stream import words_of
@@ -69,4 +68,4 @@ def verdict(name: str, path: str, answer: Answer, target: Target) -> Result:
 
 def _said(answer: Answer) -> str:
     error = answer.entries.get("error")
-    return f" ({printable(str(error))[:80]})" if error else ""
+    return f" ({str(error)[:80]})" if error else ""

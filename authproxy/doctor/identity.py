@@ -11,7 +11,6 @@ from urllib.parse import urljoin, urlsplit
 
 from ..trust import TrustedNetworks, normal_address
 from .beliefs import Belief, is_authentik, of_cookie, of_page, stand_in
-from .certificate import printable
 from .cures import trust_us
 from .requests import FAULTS, HTML, JSON, Answer
 from .results import Result, failed, ok, skipped, warning
@@ -28,7 +27,6 @@ ADDRESS_FORGERY = (
     ("X-Real-IP", FORGED_ADDRESS),
     ("Forwarded", f"for={FORGED_ADDRESS};host={FORGED_HOST};proto=http"),
 )
-SCHEME_FORGERY = ("X-Forwarded-Proto", "http")
 HOST_FORGERY = ("X-Forwarded-Host", FORGED_HOST)
 LOG_PATIENCE = 3.0  # seconds: access lines are written once a second
 LOG_TAIL = 1 << 18  # octets at the end of the access log that are searched
@@ -111,7 +109,7 @@ def _scheme(belief: Belief, sources: Sequence[str], trusts: bool | None) -> Resu
 def _host(target: Target, belief: Belief) -> Result:
     if not belief.host:
         return skipped(HOST, f"{belief.source} does not tell it")
-    shown = printable(belief.host)
+    shown = belief.host
     words = f"authentik believes {shown}, by {belief.source}"
     same = belief.host.removesuffix(":443" if belief.scheme == "https" else ":80")
     if same == target.authority:
@@ -158,9 +156,10 @@ def _forged(target: Target, belief: Belief) -> Result:
 def _scheme_is_believed(target: Target, belief: Belief) -> bool:
     """Of a client's own X-Forwarded-Proto: by authentik, or by a proxy that then redirects."""
     path = target.path + "/"
-    if target.get(path, HTML, SCHEME_FORGERY).field("Location") == target.url:
+    forgery = ("X-Forwarded-Proto", "http" if belief.scheme == "https" else "https")
+    if target.get(path, HTML, forgery).field("Location") == target.url:
         return target.get(path, HTML).field("Location") != target.url
-    fooled = believed(target.get, target.path, SCHEME_FORGERY)
+    fooled = believed(target.get, target.path, forgery)
     return fooled is not None and fooled.scheme != belief.scheme
 
 
@@ -178,7 +177,7 @@ def _client(target: Target, answer: Answer, trusts: bool | None) -> list[Result]
         return [skipped(CLIENT, "for authentik it is the proxy's: see the check named trust")]
     seen = stand_in(answer)
     if seen:
-        client = printable(str(seen["client"]))
+        client = str(seen["client"])
         if client == (normal_address(answer.source) or answer.source):
             return [ok(CLIENT, f"the stand-in sees {client}, which is ours")]
         return [
@@ -199,10 +198,10 @@ def _client(target: Target, answer: Answer, trusts: bool | None) -> list[Result]
     return [
         warning(
             CLIENT,
-            f"the access log has {printable(logged)}; we come from {answer.source}",
+            f"the access log has {logged}; we come from {answer.source}",
             "Right if an address translation is in between. If it is the address of a proxy in"
             " front, or of a CDN:",
-            f'    [trust]\n    proxies = ["{printable(logged)}/{128 if ":" in logged else 32}"]',
+            f'    [trust]\n    proxies = ["{logged}/{128 if ":" in logged else 32}"]',
         )
     ]
 

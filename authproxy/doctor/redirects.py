@@ -6,7 +6,6 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from ..sites import hsts_applies
-from .certificate import printable
 from .requests import FAULTS, HTML, Answer
 from .results import Result, failed, ok, skipped, warning
 from .stream import words_of
@@ -38,7 +37,7 @@ def check_plain(target: Target) -> list[Result]:
         line = f'    [listen]\n    http = ["[::]:{target.http_port}"]'
         closed = failed if target.settings is not None else warning
         return [closed(REDIRECT, words, cure, line)]
-    location = printable(answer.field("Location"))
+    location = answer.field("Location")
     wanted = f"https://{target.authority}{path}"
     if answer.status not in STATUSES:
         return [_no_redirect(target, answer, where)]
@@ -102,7 +101,7 @@ def check_hsts(target: Target) -> list[Result]:
     values = target.get("/-/health/live/").fields.get_all("Strict-Transport-Security") or []
     if not values:
         return [warning(HSTS, "no Strict-Transport-Security", *_no_hsts(target))]
-    value = printable(str(values[0]))
+    value = str(values[0])
     age = re.search(r'(?i)max-age="?(\d{1,12})', value)
     seconds = int(age[1]) if age else 0
     if len(values) > 1:
@@ -134,7 +133,7 @@ def check_loop(target: Target) -> list[Result]:
         seen.append(url)
         if answer.status not in STATUSES:
             return [_end(seen, answer)]
-        url = printable(urljoin(url, answer.field("Location")))
+        url = urljoin(url, answer.field("Location"))
         parts = urlsplit(url)
         if parts.netloc.lower() not in (target.authority, f"{target.host}:{target.port}"):
             if parts.hostname == target.host:

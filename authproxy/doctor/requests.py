@@ -6,6 +6,7 @@ import http.client
 import json
 from email.message import Message
 from typing import Any
+from urllib.parse import quote
 
 from attrs import frozen
 
@@ -14,6 +15,7 @@ from .stream import Stream
 
 MOST_CONTENT = 1 << 20  # octets of an answer that are read; authentik's pages have some 20 KiB
 USER_AGENT = f"authproxy-doctor/{__version__}"
+VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 HTML = ("Accept", "text/html")
 JSON = ("Accept", "application/json")
 # What can go wrong in `ask`, and is a finding.
@@ -59,7 +61,11 @@ class Answer:
 def ask(stream: Stream, host: str, target: str, *fields: tuple[str, str]) -> Answer:
     """GET it, on a stream of its own. Raises FAULTS."""
     own = (("Host", host), ("User-Agent", USER_AGENT), ("Connection", "close"))
-    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in (*own, *fields))]
+    # Where a redirect led may be anything.
+    lines = [
+        f"GET {quote(target, safe=VISIBLE)} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in (*own, *fields)),
+    ]
     refused: OSError | None = None
     try:
         stream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))

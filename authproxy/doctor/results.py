@@ -9,6 +9,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
+MOST_WORDS = 1000  # characters of a line, whatever a server sent
 STATUSES = (OK, WARNING, FAILED, SKIPPED)
 
 
@@ -28,22 +29,22 @@ class Result:
 
 def ok(name: str, words: str) -> Result:
     """Nothing to do."""
-    return Result(name, OK, words)
+    return _made(name, OK, words)
 
 
 def warning(name: str, words: str, *cure: str) -> Result:
     """It works, but not as well as it should."""
-    return Result(name, WARNING, words, cure)
+    return _made(name, WARNING, words, *cure)
 
 
 def failed(name: str, words: str, *cure: str) -> Result:
     """Somebody will complain of this."""
-    return Result(name, FAILED, words, cure)
+    return _made(name, FAILED, words, *cure)
 
 
 def skipped(name: str, why: str, *instead: str) -> Result:
     """It could not be looked at; `instead` is what a person can do."""
-    return Result(name, SKIPPED, why, instead)
+    return _made(name, SKIPPED, why, *instead)
 
 
 def summary(results: Iterable[Result]) -> str:
@@ -55,3 +56,13 @@ def summary(results: Iterable[Result]) -> str:
         if count:
             parts.append(f"{count} {status}{'s' if status == WARNING and count > 1 else ''}")
     return ", ".join(parts)
+
+
+def _made(name: str, status: str, words: str, *cure: str) -> Result:
+    lines = tuple(_printable(line) for entry in cure for line in entry.split("\n"))
+    return Result(name, status, _printable(words), lines)
+
+
+def _printable(text: str) -> str:
+    """For a terminal: words hold what foreign servers sent."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST_WORDS])
