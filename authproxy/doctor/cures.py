@@ -49,9 +49,9 @@ def trust_us(addresses: Iterable[str]) -> tuple[str, ...]:
     restart = "in authentik's environment (.env), then restart its server and worker."
     if not addresses:
         return (
-            "authentik ignores what its proxy says of the scheme (or that is not authproxy, and says"
-            " nothing). It must trust that proxy's address. Set (the line replaces the defaults, so"
-            " it repeats them)",
+            "authentik ignores what its proxy says of the scheme (or that is not authproxy, and"
+            " says nothing). It must trust that proxy's address. Set (the line replaces the"
+            " defaults, so it repeats them)",
             f"    {trusted_line(())},ADDRESS/32",
             restart + " ADDRESS is the proxy's, as authentik sees it: run doctor with --config on"
             " the proxy's machine, and it fills the line in.",

@@ -118,6 +118,16 @@ class CommandTests(SynchronousTestCase):
         pathlib.Path(config.DEFAULT_PATH).write_text(SITES)
         self.assertEqual(len(self.targets()), 2)
 
+    def test_a_broken_default_configuration(self) -> None:
+        """It is no obstacle to a URL, but one to its own sites, and to whoever names it."""
+        pathlib.Path(config.DEFAULT_PATH).write_text("workers = 0\n")
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            [target] = self.targets("https://a.example/")
+        self.assertIsNone(target.settings)
+        self.assertIn("goes on without the configuration", err.getvalue())
+        self.assertIn("workers", self.wrong())
+        self.assertIn("workers", self.wrong("a.example", f"--config={config.DEFAULT_PATH}"))
+
     def test_options(self) -> None:
         for text, address, port in (
             ("192.0.2.1", "192.0.2.1", 443),

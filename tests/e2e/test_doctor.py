@@ -159,6 +159,17 @@ class Fine(DoctorTests):
         self.assertNotIn("Traceback", process.stderr)
 
 
+class Demo(DoctorTests):
+    def test_demo(self) -> None:
+        """The line that `authproxy demo` prints to try: nothing fails."""
+        demo = self.own_stage().process([*COMMAND, "demo", "--https=0", "--http=0", "--upstream=0"])
+        line = demo.says(r"^ +authproxy doctor (https\S+) --insecure --http-port (\d+)$", "stdout")
+        status, out = self.run_doctor(line[1], "--insecure", f"--http-port={line[2]}")
+        self.assertEqual(status, 0, out)
+        self.assertIn(f"{len(FRONT) - 1} ok, 2 skipped.", out)
+        self.assertIn("means nothing for localhost", out)
+
+
 class Upstreams(DoctorTests):
     """What is wrong behind the proxy."""
 
