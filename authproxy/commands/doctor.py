@@ -36,7 +36,7 @@ COLOURS = {OK: "32", WARNING: "33", FAILED: "31;1", SKIPPED: "2"}
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command."""
     try:
-        return _run(_parser().parse_args(arguments), environ)
+        return _run(parser().parse_args(arguments), environ)
     except KeyboardInterrupt:
         return 130  # as a shell says it of what Ctrl-C ended
 
@@ -88,36 +88,35 @@ def _shown(examination: Iterator[Result], colours: bool) -> list[Result]:
     return results
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="authproxy doctor", description=DESCRIPTION, epilog=EPILOG
-    )
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="authproxy doctor", description=DESCRIPTION, epilog=EPILOG)
+    made.add_argument(
         "url",
         nargs="?",
         metavar="URL",
         help="the address that people open, for example https://sso.example.com/",
     )
-    parser.add_argument(
+    made.add_argument(
         "-c", "--config", metavar="FILE", default=None,
         help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
     )  # fmt: skip
-    parser.add_argument(
+    made.add_argument(
         "--connect", metavar="ADDRESS[:PORT]", default="",
         help="connect there, wherever the name resolves",
     )  # fmt: skip
-    parser.add_argument("--http-port", metavar="PORT", type=_port, help="where plain HTTP is")
-    trust = parser.add_mutually_exclusive_group()
+    made.add_argument("--http-port", metavar="PORT", type=_port, help="where plain HTTP is")
+    trust = made.add_mutually_exclusive_group()
     trust.add_argument("--ca", metavar="FILE", default="", help="trust these certificates (PEM)")
     trust.add_argument(
         "--insecure", action="store_true", help="accept a certificate whoever issued it"
     )
-    parser.add_argument(
+    made.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=10.0,
         help="of each request (default 10); a check ends after three times that",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    return parser
+    made.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    return made
 
 
 def _port(text: str) -> int:

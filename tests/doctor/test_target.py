@@ -68,7 +68,7 @@ class CommandTests(SynchronousTestCase):
         if text is not None:
             self.path.write_text(text)
             arguments = (*arguments, f"--config={self.path}")
-        return doctor._targets(doctor._parser().parse_args(arguments))
+        return doctor._targets(doctor.parser().parse_args(arguments))
 
     def wrong(self, *arguments: str) -> str:
         """What stderr says of a command line that is refused with 2."""
