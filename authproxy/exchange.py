@@ -313,10 +313,12 @@ class Exchange:
     def _may_retry(self, connection: Connection, error: Exception) -> bool:
         """A reused connection that gave no byte: upstream closed it while the request was on its
         way (RFC 9110 9.2.2). The request must be one that may be repeated, and still be here: no
-        content came yet (there is none, or the client waits for a 100), or all of it is held."""
+        content came yet (there is none, or the client waits for a 100), or all of it is held.
+        Where there is another server, also on a new connection: this one has died, perhaps."""
+        assert self.site is not None
         return (
             isinstance(error, ConnectionCut)
-            and connection.reused
+            and (connection.reused or len(self.site.pool.servers) > 1)
             and connection.silent
             and self._tries <= self._gateway.retries
             and self.head.method in REPLAYABLE

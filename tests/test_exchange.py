@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.errors import ConnectFailed, NotVerified, TimedOut
-from authproxy.settings import Limits, PoolSettings, Settings, Timeouts
+from authproxy.settings import Limits, PoolSettings, Settings, SiteSettings, Timeouts, Upstream
 from authproxy.upstream.connection import MOST_INFORMATIONAL
 
 from .transports import FakeTransport
@@ -157,6 +157,24 @@ class RetryTests(_Tests):
         self.assertEqual(world.access.statuses, [200])
         self.assertEqual(world.site.counts.retries, 1)
         self.assert_pooled(world, world.origins[1])
+
+    def test_a_new_connection_where_there_is_another_server(self) -> None:
+        """One that has died cuts new connections, too. What may not be repeated is not."""
+        two = tuple(Upstream("http", "tcp", f"10.0.0.{n}", 9000) for n in (1, 2))
+        for upstreams, method, again in (
+            (two, b"GET", True),
+            (two, b"POST", False),
+            (two[:1], b"GET", False),
+        ):
+            world = World(evolve(Settings(), sites=(SiteSettings(upstreams=upstreams),)))
+            client = world.client()
+            say(client, get(method=method))
+            lose(world.origins[0])
+            self.assertEqual(len(world.origins), 2 if again else 1)
+            if again:
+                lose(world.origins[1])
+                self.assertEqual(len(world.origins), 2)  # once
+            self.assertEqual(status_of(client.take()), 502)
 
     def test_methods(self) -> None:
         for method, again in (
