@@ -44,7 +44,7 @@ class Owner(Protocol):
     def worker_ended(self, worker: Worker, reason: str) -> None:
         """The process is gone."""
 
-    def access_lines(self, lines: list[str]) -> None:
+    def access_lines(self, worker: Worker, lines: list[str]) -> None:
         """Lines of the access log, without their LF."""
 
 
@@ -70,6 +70,11 @@ class Worker(ProcessProtocol):
 
     def __str__(self) -> str:
         return f"Worker {self.number} (pid {self.pid})"
+
+    @property
+    def behind(self) -> bool:
+        """Whether it was told to reload, and has not done so yet."""
+        return bool(self._reloads)
 
     @property
     def pid(self) -> int:
@@ -121,7 +126,7 @@ class Worker(ProcessProtocol):
         if kind == "counters":
             self.snapshot = message["snapshot"]
         elif kind == "lines":
-            self._owner.access_lines(message["text"].split("\n"))
+            self._owner.access_lines(self, message["text"].split("\n"))
         elif kind == "log":
             level = LogLevel.lookupByName(message["level"])
             log.emit(level, "[worker {number}] {text}", number=self.number, text=message["text"])

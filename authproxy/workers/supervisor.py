@@ -90,7 +90,7 @@ class Supervisor(MultiService):
         self._announced = False
         self._gone: Snapshot = {}  # what workers counted that are no more
         # Opened now: a file may be one that only root may write, until twistd --uid.
-        self._lines = LineFile(loaded.settings.log.access)
+        self._lines = self._lines_before = LineFile(loaded.settings.log.access)
         self._again: IDelayedCall | None = None  # when what stdout did not take is tried again
         self._unix: dict[str, int] = {}  # path -> inode of the sockets that we made
         self._timers: list[LoopingCall] = []
@@ -202,9 +202,12 @@ class Supervisor(MultiService):
                     self._replace(place, worker, reason)
         self._end_if_nobody_is_left()
 
-    def access_lines(self, lines: list[str]) -> None:
-        """One access log for all."""
-        self._lines.write(lines)
+    def access_lines(self, worker: Worker, lines: list[str]) -> None:
+        """One access log for all; what was served before a reload is in the one of before."""
+        (self._lines_before if worker.behind else self._lines).write(lines)
+        self._write_on()
+
+    def _write_on(self) -> None:
         # A pipe that is full is read in a moment. A disk that is full is not: _tick is enough.
         if self._lines.failing and self._again is None and self._loaded.settings.log.access == "-":
             self._again = self._reactor.callLater(LINES_AGAIN, self._write_again)
@@ -212,7 +215,7 @@ class Supervisor(MultiService):
     def _write_again(self) -> None:
         self._again = None
         self._lines.flush()
-        self.access_lines([])
+        self._write_on()
 
     def _replace(self, place: Place, worker: Worker, reason: str) -> None:
         if self._reactor.seconds() - worker.started >= SETTLED:
@@ -267,7 +270,13 @@ class Supervisor(MultiService):
             for place in self.places
             if place.worker is not None
         ]
-        return DeferredList(told).addCallback(lambda _: None)
+        return DeferredList(told).addCallback(self._all_reloaded)
+
+    def _all_reloaded(self, _: Any) -> None:
+        before, self._lines_before = self._lines_before, self._lines
+        if before is not self._lines:
+            before.close()
+            self._lines.lost += before.lost
 
     def _reloaded(self, problem: str, worker: Worker) -> None:
         if problem:
@@ -276,10 +285,7 @@ class Supervisor(MultiService):
 
     def _choose_log(self, path: str) -> None:
         if path != self._loaded.settings.log.access:
-            lines = LineFile(path)
-            self._lines.close()
-            lines.lost = self._lines.lost
-            self._lines = lines
+            self._lines = LineFile(path)
 
     def _tick(self) -> None:
         self._lines.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pathlib
 import signal
 import socket
 from typing import Any
@@ -562,9 +563,17 @@ class ReloadTests(_Tests):
         self.assertEqual([process.hears() for process in self.processes], [[], []])
 
     def test_the_access_log(self) -> None:
-        path = os.path.abspath(self.mktemp())
-        settings = attrs.evolve(self.supervisor._loaded.settings, log=Log(access=path))
-        self.supervisor.reload(Loaded("", settings, Identity([], set())))
-        self.processes[0].says("lines", text="one\ntwo")
-        with open(path) as file:
-            self.assertEqual(file.read(), "one\ntwo\n")
+        """What a worker served before it reloaded goes where it belongs."""
+        files = [os.path.abspath(self.mktemp()) for _ in range(2)]
+        for path in files:
+            settings = attrs.evolve(self.supervisor._loaded.settings, log=Log(access=path))
+            done = self.supervisor.reload(Loaded("", settings, Identity([], set())))
+            for number, process in enumerate(self.processes):
+                process.says("lines", text=f"{number} before")
+                process.says("reloaded", problem="")
+                process.says("lines", text=f"{number} after")
+            self.successResultOf(done)
+        self.assertEqual(
+            [pathlib.Path(path).read_text().splitlines() for path in files],
+            [["0 after", "1 after", "0 before", "1 before"], ["0 after", "1 after"]],
+        )
