@@ -22,7 +22,7 @@ The layers, from the bytes up; a module imports only from those above it in this
     relay               bytes both ways after a 101
     gateway             what all exchanges share: sites, trust, limits, answers made here
     downstream/         connections from clients
-    announcement, metrics, admin
+    announcement, metrics, admin/
                         what operators see of it
     listeners, service, assembly, workers
                         listeners, pools and timers as Twisted services, from start to drain, in

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, textFileLogObserver
 
@@ -18,14 +19,23 @@ from .transport.binding import ListenError
 class Daemon(Service):
     """The front door (or the supervisor of several) as twistd runs it.
 
+    `admin` is the admin listener, which is there from before the start to after the end.
     `foreground` says that there is a terminal or a journal: operations go to stderr then, unless
     the command line asked for another log, because stdout is the access log's.
     """
 
     def __init__(
-        self, door: Any, reloads: Reloads, reactor: Any, *, foreground: bool, own_log: bool
+        self,
+        door: Any,
+        admin: Service,
+        reloads: Reloads,
+        reactor: Any,
+        *,
+        foreground: bool,
+        own_log: bool,
     ) -> None:
         self._door = door
+        self._admin = admin
         self._reloads = reloads
         self._reactor = reactor
         self._foreground = foreground
@@ -40,6 +50,7 @@ class Daemon(Service):
     def privilegedStartService(self) -> None:
         """Bind. A failure is one line: SystemExit where twistd's parent does not wait for us."""
         try:
+            self._admin.privilegedStartService()
             self._door.privilegedStartService()
         except ListenError as e:
             if self._foreground:
@@ -51,14 +62,16 @@ class Daemon(Service):
         super().startService()
         # At once: what it does by default is to end the process, and READY is said in here.
         signal.signal(signal.SIGHUP, self._hang_up)
+        self._admin.startService()  # first: it remembers what goes wrong
         self._door.startService()
         # The reactor installs its own when it begins to run: ours come after.
         self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Any:
-        """Drain."""
+        """Drain. The admin listener stays to the end: load balancers ask it whether we drain."""
         super().stopService()
-        return self._door.stopService()
+        drained: Deferred[None] = self._door.stopService()
+        return drained.addBoth(lambda _: self._admin.stopService())
 
     def _install_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)

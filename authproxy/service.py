@@ -162,6 +162,11 @@ class FrontDoor(MultiService):
             found[CERTIFICATES] = self._identity.expiries(parts.gateway.settings)
         return found
 
+    @property
+    def draining(self) -> bool:
+        """Whether it stops."""
+        return self._drained is not None
+
     def _alive(self) -> None:
         self._notifier.send("WATCHDOG=1", status(self.counters()))
 

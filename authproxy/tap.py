@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.python import usage
 
 from . import __version__, config, crosschecks
-from .admin import Admin
+from .admin.listener import Admin, Sources
 from .announcement import Announcement
 from .assembly import assemble
 from .config import ConfigError
@@ -80,15 +81,13 @@ def make_service(
     """Put one process together. Nothing is bound here.
 
     `sockets` are those that a worker was given, and `lines` takes its access lines: it binds none,
-    has no admin listener and announces nothing. Raises CertificateError.
+    announces nothing. Raises CertificateError.
     """
     parts = assemble(settings, identity, reactor, sockets, lines)
     if sockets is not None:
         return FrontDoor(reactor, parts, Notifier({}))
     said = announcement(settings, identity)
-    door = FrontDoor(reactor, parts, Notifier(os.environ), said, identity)
-    door.addService(Admin(settings.listen, door.counters, reactor))
-    return door
+    return FrontDoor(reactor, parts, Notifier(os.environ), said, identity)
 
 
 def announcement(settings: Settings, identity: Identity) -> Announcement:
@@ -99,7 +98,7 @@ def announcement(settings: Settings, identity: Identity) -> Announcement:
 
 def make_supervisor(source: Source, loaded: Loaded, workers: int, reactor: Any) -> Supervisor:
     """Put the process together that starts so many workers. Nothing is bound here."""
-    supervisor = Supervisor(
+    return Supervisor(
         reactor,
         loaded,
         workers,
@@ -107,8 +106,21 @@ def make_supervisor(source: Source, loaded: Loaded, workers: int, reactor: Any) 
         Notifier(os.environ),
         announcement(loaded.settings, loaded.identity),
     )
-    supervisor.addService(Admin(loaded.settings.listen, supervisor.counters, reactor))
-    return supervisor
+
+
+def make_admin(
+    door: FrontDoor | Supervisor, loaded: Callable[[], tuple[Settings, Identity]], reactor: Any
+) -> Admin:
+    """The admin listener, which reads what all processes do. `loaded` is what is in force."""
+    sources = Sources(
+        read=door.counters,
+        settings=lambda: loaded()[0],
+        identity=lambda: loaded()[1],
+        draining=lambda: door.draining,
+        steady=time.monotonic,
+        wall=time.time,
+    )
+    return Admin(sources, reactor)
 
 
 def control(options: Options, door: Any, reloads: Reloads, reactor: Any) -> Control:
@@ -152,8 +164,9 @@ def makeService(options: Options) -> IService:
     reloads = Reloads(options.source, loaded, door.reload, Notifier(os.environ), reactor)
     reloads.setServiceParent(door)
     control(options, door, reloads, reactor).setServiceParent(door)
+    admin = make_admin(door, lambda: (reloads.loaded.settings, reloads.loaded.identity), reactor)
     daemon: Any = Daemon(  # an IService, which mypy cannot see
-        door, reloads, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log
+        door, admin, reloads, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log
     )
     service: IService = daemon
     return service

@@ -485,6 +485,7 @@ class DaemonTests(SynchronousTestCase):
 
         def __init__(self) -> None:
             self.calls: list[str] = []
+            self.drained: Deferred[None] = Deferred()
             self.error: Exception | None = None
 
         def privilegedStartService(self) -> None:
@@ -494,9 +495,9 @@ class DaemonTests(SynchronousTestCase):
         def startService(self) -> None:
             self.calls.append("start")
 
-        def stopService(self) -> str:
+        def stopService(self) -> Deferred[None]:
             self.calls.append("stop")
-            return "drained"
+            return self.drained
 
         def abort(self) -> None:
             self.calls.append("abort")
@@ -521,7 +522,10 @@ class DaemonTests(SynchronousTestCase):
     def daemon(self, foreground: bool = True) -> Daemon:
         self.door, self.reactor = self.Door(), self.Reactor()
         reloads: Any = self.door
-        return Daemon(self.door, reloads, self.reactor, foreground=foreground, own_log=False)
+        admin: Any = self.admin = self.Door()
+        return Daemon(
+            self.door, admin, reloads, self.reactor, foreground=foreground, own_log=False
+        )
 
     def test_a_start_that_fails(self) -> None:
         address = ListenAddress("tcp", "::", 443)
@@ -540,6 +544,17 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(self.door.calls.pop(), "reload")
         daemon._stop(15, None)
         self.assertEqual((self.reactor.stops, self.door.calls), (1, ["start"]))
-        self.assertEqual(daemon.stopService(), "drained")
+        stopped = daemon.stopService()
         daemon._stop(15, None)
         self.assertEqual((self.reactor.stops, self.door.calls), (1, ["start", "stop", "abort"]))
+        self.assertNoResult(stopped)
+
+    def test_the_admin_listener_is_there_until_the_end(self) -> None:
+        daemon = self.daemon()
+        daemon.startService()
+        stopped = daemon.stopService()
+        self.assertEqual(self.admin.calls, ["start"])
+        self.admin.drained.callback(None)
+        self.door.drained.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.admin.calls, ["start", "stop"])

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         ("https", 8443, "authproxy's https port"),
         ("http", 8080, "authproxy's http port"),
         ("upstream", 9443, "the stand-in's port"),
+        ("admin", 9930, "the status page's port"),
     ):
         made.add_argument(
             f"--{name}", type=int, default=default, metavar="PORT",
@@ -71,12 +72,17 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
         _free(chosen.upstream), stand_in.site, _certificate(environ), interface=LOOPBACK
     )
     settings = _settings(chosen, upstream_port.getHost().port)
-    door = tap.make_service(settings, Identity.load(settings, environ), loop)
-    door.privilegedStartService()
-    door.startService()
+    identity = Identity.load(settings, environ)
+    door = tap.make_service(settings, identity, loop)
+    admin = tap.make_admin(door, lambda: (settings, identity), loop)
+    for service in (admin, door):
+        service.privilegedStartService()
+        service.startService()
     ports = {opened.scheme: opened.address.port for opened in door.listeners.open}
-    print(_what_to_try(ports["https"], ports["http"], upstream_port.getHost().port), flush=True)
+    ports |= {"upstream": upstream_port.getHost().port, "admin": admin.port.getHost().port}
+    print(_what_to_try(**ports), flush=True)
     loop.addSystemEventTrigger("before", "shutdown", door.stopService)
+    loop.addSystemEventTrigger("after", "shutdown", admin.stopService)
     loop.addSystemEventTrigger("after", "shutdown", stand_in.close)
     loop.run()
     return 0
@@ -87,8 +93,8 @@ def _settings(chosen: argparse.Namespace, upstream: int) -> Settings:
         return (ListenAddress("tcp", LOOPBACK, _free(port)),)
 
     listen = Listen(
-        http=address(chosen.http), https=address(chosen.https), admin=None,
-        http_explicit=True, https_explicit=True,
+        http=address(chosen.http), https=address(chosen.https), admin=address(chosen.admin)[0],
+        http_explicit=True, https_explicit=True, admin_explicit=True,
     )  # fmt: skip
     site = SiteSettings(upstreams=(Upstream("https", "tcp", LOOPBACK, upstream),))
     return attrs.evolve(Settings(), listen=listen, sites=(site,))
@@ -114,13 +120,14 @@ def _certificate(environ: Mapping[str, str]) -> ssl.CertificateOptions:
     )
 
 
-def _what_to_try(https: int, http: int, upstream: int) -> str:
+def _what_to_try(https: int, http: int, upstream: int, admin: int) -> str:
     secure, plain = f"https://localhost:{https}", f"http://localhost:{http}"
     return f"""
 An authentik stand-in runs at https://{LOOPBACK}:{upstream}/ and authproxy in front of it:
 
     {secure}/      its certificate is self-signed: let your browser pass
     {plain}/       redirects there
+    http://localhost:{admin}/       the status page; /metrics, /healthz, /readyz
 
 The page shows the scheme, host, client address and fields that authentik would see, and has a live
 WebSocket. In another terminal:

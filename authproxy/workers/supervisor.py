@@ -287,6 +287,11 @@ class Supervisor(MultiService):
         if path != self._loaded.settings.log.access:
             self._lines = LineFile(path)
 
+    @property
+    def draining(self) -> bool:
+        """Whether it stops."""
+        return self._stopped is not None
+
     def _tick(self) -> None:
         self._lines.flush()
         for worker in self._workers():

@@ -6,6 +6,7 @@ length before it. Both do the same few things: open a page, run a script in it.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -104,7 +105,10 @@ class Chromium(Browser):
         arguments = [*CHROMIUM, f"--user-data-dir={home}/chromium",
                      f"--host-resolver-rules=MAP * {LOOPBACK}"]  # fmt: skip
         options = {"binary": binary, "args": arguments}
-        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "acceptInsecureCerts": True}}
+        wanted = {"alwaysMatch": {
+            "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"},
+            "acceptInsecureCerts": True,
+        }}  # fmt: skip
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -133,6 +137,32 @@ class Chromium(Browser):
     def _quit(self) -> None:
         self._call("DELETE", "")
         self._process.terminate()
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """What the DevTools protocol can do beyond WebDriver."""
+        return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def console(self) -> list[str]:
+        """What the console said since the last look, violations of a page's policy included."""
+        return [entry["message"] for entry in self._call("POST", "/se/log", {"type": "browser"})]
+
+    def screen(self, width: int, height: int = 900, dark: bool = False) -> None:
+        """Show pages so wide (CSS pixels), to a person who likes them light or dark."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height,
+            deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.devtools("Emulation.setEmulatedMedia", features=[scheme])
+
+    def picture(self) -> bytes:
+        """The whole page as it looks, PNG."""
+        shot = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)
+        return base64.b64decode(shot["data"])
+
+    def scripts(self, allowed: bool) -> None:
+        """Whether pages that are opened from now on may run scripts; ours still run in them."""
+        self.devtools("Emulation.setScriptExecutionDisabled", value=not allowed)
 
     def open(self, url: str) -> None:
         self._call("POST", "/url", {"url": url})

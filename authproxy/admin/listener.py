@@ -1,0 +1,211 @@
+"""Owns the admin listener as a service: its socket, its limits, its samples and its memory.
+
+It is twisted.web's server, not ours: no client of authentik reaches it. It stays open while the
+proxy drains, so that load balancers hear of that (/readyz).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request, Site
+
+from ..counters import Snapshot
+from ..identity import Identity
+from ..settings import Settings
+from ..transport.binding import ListenError, bind
+from .history import EVERY, History
+from .recent import Recent
+from .report import Now, Report, readiness, report
+from .resources import Answers, Guard, Pages
+
+CONNECTIONS = 64  # Prometheus and a few browsers need six each; then the oldest has to go
+IDLE = 30.0  # seconds without an octet
+OLDEST = 600.0  # seconds that a connection may exist
+
+log = Logger()
+
+
+@frozen
+class Sources:
+    """Where the admin side reads: calls, since a reload changes what they return.
+
+    `read` gives the counters of all processes, `steady` and `wall` are clocks in seconds.
+    """
+
+    read: Callable[[], Snapshot]
+    settings: Callable[[], Settings]
+    identity: Callable[[], Identity]
+    draining: Callable[[], bool]
+    steady: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class _Request(Request):
+    def gotLength(self, length: int | None) -> None:
+        """No content is wanted: twisted.web would put it into a file, however large it is."""
+        if length != 0:
+            self.channel.forceAbortClient()
+        super().gotLength(0)
+
+
+class _Channel(HTTPChannel):
+    """A connection that its site knows of, and that does not live for ever."""
+
+    site: Any
+    transport: Any
+    _end: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._end = self.callLater(OLDEST, self.abort)
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._forget()
+        super().connectionLost(reason)
+
+    def abort(self) -> None:
+        """End it now."""
+        self._forget()
+        self.transport.abortConnection()
+
+    def _forget(self) -> None:
+        self.site.open.pop(self, None)
+        if self._end is not None and self._end.active():
+            self._end.cancel()
+
+
+class _Site(Site):
+    """`open` are the connections, the oldest first (an ordered set)."""
+
+    noisy = False
+    protocol = _Channel  # type: ignore[assignment]
+    requestFactory = _Request
+
+    def __init__(self, root: Pages, reactor: Any) -> None:
+        super().__init__(root, timeout=IDLE, reactor=reactor)
+        self.open: dict[_Channel, None] = {}
+
+    def opened(self, channel: _Channel) -> None:
+        """One more; where there are too many the oldest makes room, so that neither a flood nor
+        those who keep theirs open can lock anybody out."""
+        if len(self.open) >= CONNECTIONS:
+            next(iter(self.open)).abort()
+        self.open[channel] = None
+
+    def close(self) -> None:
+        """End all connections."""
+        for channel in list(self.open):
+            channel.abort()
+
+    def startFactory(self) -> None:
+        """There is no log, and so no clock for its lines."""
+
+    def stopFactory(self) -> None:
+        """There is no log."""
+
+    def log(self, request: Any) -> None:
+        """A scrape every few seconds is no news."""
+
+
+class Admin(Service):
+    """Serves what `sources` tell at listen.admin, from privilegedStartService to stopService."""
+
+    def __init__(self, sources: Sources, reactor: Any) -> None:
+        self.port: Any = None
+        self.history = History()
+        self.recent: Any = Recent(sources.wall)  # an ILogObserver, which mypy cannot see
+        self._sources = sources
+        self._reactor = reactor
+        self._started = sources.steady()
+        self._host = socket.gethostname()
+        self._site: _Site | None = None
+        self._samples = LoopingCall(self.sample)
+        self._samples.clock = reactor
+
+    def privilegedStartService(self) -> None:
+        """Bind. Raises ListenError, but where the address is only the default, it is done without:
+        a second authproxy on a machine must not fail for its metrics."""
+        listen = self._sources.settings().listen
+        address = listen.admin
+        if address is None:
+            return
+        try:
+            [skt] = bind(address)
+        except ListenError as e:
+            if listen.admin_explicit:
+                raise
+            log.warn('No metrics and no status page: {reason} Or set admin = "".', reason=str(e))
+            return
+        with skt:  # the port duplicates it
+            unix = skt.family == socket.AF_UNIX
+            guard = Guard((address.host, self._host), unix)
+            self._site = _Site(Pages(Answers(self, self._sources.steady), guard), self._reactor)
+            self.port = self._reactor.adoptStreamPort(skt.fileno(), skt.family, self._site)
+            if unix and address.kind == "unix":
+                os.chmod(address.path, 0o660)
+
+    def startService(self) -> None:
+        """Begin to remember what there is to show."""
+        super().startService()
+        if self.port is not None:
+            globalLogPublisher.addObserver(self.recent)
+            self._samples.start(EVERY)
+
+    def stopService(self) -> Any:
+        """Close."""
+        super().stopService()
+        if self._samples.running:
+            self._samples.stop()
+            globalLogPublisher.removeObserver(self.recent)
+        if self._site is not None:
+            self._site.close()
+        port, self.port = self.port, None
+        return port.stopListening() if port is not None else None
+
+    def sample(self) -> None:
+        """Add to the history."""
+        self.history.add(self._sources.steady(), self._sources.read())
+
+    # What is asked for.
+
+    def report(self) -> Report:
+        """Everything, as of now."""
+        sources = self._sources
+        steady = sources.steady()
+        return report(
+            Now(sources.wall(), steady, steady - self._started, self._host),
+            sources.settings(),
+            sources.identity(),
+            sources.draining(),
+            sources.read(),
+            self.history,
+            self.recent.faults(),
+        )
+
+    def counters(self) -> Snapshot:
+        """What all processes counted."""
+        return self._sources.read()
+
+    def not_ready(self) -> list[str]:
+        """Why the proxy is not ready for requests; none: it is."""
+        sources = self._sources
+        return readiness(
+            sources.settings(),
+            sources.identity(),
+            sources.draining(),
+            sources.read(),
+            sources.wall(),
+        )
