@@ -24,10 +24,10 @@ def rate(value: float) -> str:
 def duration(value: float) -> str:
     """A latency, from seconds: 0.8 ms, 42 ms, 1.25 s."""
     if value < 0.00995:
-        return f"{value * 1000:.1f} ms"
+        return f"{value * 1000:.1f}".removesuffix(".0") + " ms"
     if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    return f"{value:.2f} s" if value < 9.995 else f"{value:.0f} s"
+    return f"{value:.2f}".rstrip("0").rstrip(".") + " s" if value < 9.995 else f"{value:.0f} s"
 
 
 def share(value: float) -> str:

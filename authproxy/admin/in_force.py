@@ -63,7 +63,7 @@ def _table(table: Any, default: Any) -> tuple[Setting, ...]:
 
 def _setting(name: str, value: Any, default: Any) -> Setting:
     text = _text(value)
-    if text and _SECRET.search(name) and not text.startswith('"/'):
+    if value and _SECRET.search(name) and not text.startswith('"/'):
         text = MASK
     return Setting(name, _USER.sub(f"{MASK}@", text), value != default)
 

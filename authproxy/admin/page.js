@@ -1,4 +1,3 @@
-"use strict";
 // Puts what /status.json says into the page that the server made. The server writes all text: here
 // numbers go to their places and charts are drawn anew; when anything else has changed
 // (`revision`), the page is asked for again and its content takes the place of this one's.
@@ -9,9 +8,9 @@ const thousands = new Intl.NumberFormat("en-US", {maximumFractionDigits: 0});
 const FORMS = {
   count: v => thousands.format(v),
   rate: v => v < 10 ? v.toFixed(1) : thousands.format(v),
-  duration: v => v < 0.00995 ? (v * 1000).toFixed(1) + " ms"
+  duration: v => v < 0.00995 ? (v * 1000).toFixed(1).replace(/\.0$/, "") + " ms"
     : v < 0.9995 ? (v * 1000).toFixed(0) + " ms"
-    : v < 9.995 ? v.toFixed(2) + " s" : v.toFixed(0) + " s",
+    : v < 9.995 ? v.toFixed(2).replace(/\.?0+$/, "") + " s" : v.toFixed(0) + " s",
   share: v => {
     const percent = v * 100;
     if (percent === 0 || percent >= 9.95) return percent.toFixed(0) + " %";

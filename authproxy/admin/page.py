@@ -67,15 +67,16 @@ def document(report: Report) -> bytes:
         f'<noscript><meta http-equiv="refresh" content="{WITHOUT_SCRIPT}"></noscript>'
         f'<style>{STYLE}</style></head><body data-revision="{plain["revision"]}">'
         f"{_header(report, live)}<main>{content}</main>{_footer()}"
-        f"<script>{SCRIPT}</script></body></html>"
+        f'<script type="module">{SCRIPT}</script></body></html>'
     ).encode()
 
 
 def _header(report: Report, live: Live) -> str:
     return (
-        f'<header><div class="name">{_MARK}<h1>{text(report.host)}</h1></div>'
+        f'<header><div class="name">{_MARK}<h1>authproxy</h1>'
+        f'<span class="soft">{text(report.host)}</span></div>'
         f"{state(report.state, pill=True)}"
-        f'<div class="facts"><span>authproxy {text(report.authproxy)}</span>'
+        f'<div class="facts"><span>version {text(report.authproxy)}</span>'
         f"<span>up {live.number('uptime', 'age')}</span>"
         f"<span>{live.number('now', 'moment')} UTC</span></div></header>"
     )

@@ -30,11 +30,11 @@ def tiles(report: Report, live: Live) -> str:
     """What one wants to see first."""
     wide = [
         ("Requests", live.number("requests_per_second", "rate") + "<small>/s</small>",
-         live.number("requests", "count") + " since the start"),
+         live.number("requests", "count") + " in all"),
         ("Latency, median", live.number("last_minute.p50", "duration"),
          "99 % within " + live.number("last_minute.p99", "duration")),
         ("Errors (5xx)", live.number("last_minute.error_share", "share"),
-         "of the last minute's requests"),
+         "in the last minute"),
         ("Under way", live.number("under_way", "count"),
          live.number("pool.waiting", "count") + " wait for upstream"),
         ("Connections", live.number("connections", "count"),
@@ -109,10 +109,13 @@ def _site(report: Report, site: SiteReport, number: int, live: Live) -> str:
     minute = f"sites.{number}.last_minute"
     hosts = ", ".join(site.hosts) or "any host"
     upstreams = [
-        (f'<span class="code">{text(upstream.name)}</span>', _workers(upstream.workers_up,
-         upstream.workers) + state(upstream.state))
+        (
+            f'<span class="code">{text(upstream.name)}</span>'
+            + _workers(upstream.workers_up, upstream.workers),
+            state(upstream.state),
+        )
         for upstream in site.upstreams
-    ]  # fmt: skip
+    ]
     numbers = figures([
         ("Requests", live.number(f"sites.{number}.requests", "count")),
         ("a second", live.number(f"{minute}.requests", "rate")),
@@ -129,23 +132,26 @@ def _site(report: Report, site: SiteReport, number: int, live: Live) -> str:
 def _workers(up: int | None, workers: int) -> str:
     if up is None or up in (0, workers):
         return ""
-    return f"<small>in {up} of {workers} workers</small> "
+    return f" <small>seen by {up} of {workers} workers</small>"
 
 
 def _certificate(report: Report, number: int) -> str:
     if number >= len(report.certificates):
         return ""
-    shown_ = report.certificates[number]
-    kind = {"valid": "good", "expires soon": "warn"}.get(shown_.state, "bad")
-    days = f"{shown_.days_left} days left" if shown_.days_left >= 0 else "no day left"
-    who = "self-signed" if shown_.self_signed else f"by {shown_.issuer}"
-    words = f"{', '.join(shown_.names) or 'no name'}, {who}, until {shown_.not_after[:10]}"
-    notes = "".join(f'<p class="warn">{text(note)}</p>' for note in shown_.notes)
+    its = report.certificates[number]
+    kind = {"valid": "good", "expires soon": "warn"}.get(its.state, "bad")
+    days = f"{its.days_left} day{'' if its.days_left == 1 else 's'} left"
+    if its.days_left < 0:
+        days = "no day left"
+    who = "self-signed" if its.self_signed else f"issued by {its.issuer}"
+    names = ", ".join(its.names) or "no name"
+    notes = "".join(f'<p class="warn">{text(note)}</p>' for note in its.notes)
     return (
-        f'<div class="line"><div class="head"><span>Certificate <b>{days}</b></span>'
-        f"{state(shown_.state)}</div>"
-        f"{bar(shown_.days_left / shown_.lifetime_days, kind)}"
-        f'<small class="code">{text(words)}</small>{notes}</div>'
+        f'<div class="line"><div class="head"><span>Certificate, <b>{days}</b></span>'
+        f"{state(its.state)}</div>{bar(its.days_left / its.lifetime_days, kind)}"
+        f"<p><small>{text(names)}; {text(who)},"
+        f' <span class="date">until {text(its.not_after[:10])}</span></small></p>'
+        f"{notes}</div>"
     )
 
 
@@ -163,7 +169,7 @@ def tables(report: Report, live: Live) -> str:
         _counts(live, "Refused requests", "refused", report.refused),
         _counts(live, "Connections that failed early", "failed_openings", report.failed_openings),
     ]  # fmt: skip
-    return f'<div class="grid three">{"".join(drawn)}</div>'
+    return f'<div class="columns">{"".join(drawn)}</div>'
 
 
 def _pool(live: Live) -> str:
@@ -174,8 +180,8 @@ def _pool(live: Live) -> str:
     )  # fmt: skip
     counted = [(text(words), live.number(f"pool.{name}", "count")) for words, name in names]
     traffic = [
-        ("From clients", live.number("last_minute.received", "octets")),
-        ("To clients", live.number("last_minute.sent", "octets")),
+        ("Content from clients", live.number("last_minute.received", "octets")),
+        ("Content to clients", live.number("last_minute.sent", "octets")),
     ]
     return card(rows(counted + traffic), "Connections to upstream")
 
@@ -186,14 +192,14 @@ def _counts(
     """A table of counts, or nothing where there are none."""
     if not named:
         return ""
-    cells = []
+    lines = ""
     for number, row in enumerate(named):
         place = f"{path}.{number}.value"
         label = text(prefix + row.name if row.name[:1].isdigit() else row.name)
         kind = f"s{row.name}" if row.name in ("4xx", "5xx") else ""
-        cells.append((label + (live.bar(place, whole, kind) if whole else ""),
-                      live.number(place, "count")))  # fmt: skip
-    return card(rows(cells), title)
+        part = live.bar(place, whole, kind) if whole else ""
+        lines += f"<div><dt>{label}</dt><dd>{live.number(place, 'count')}</dd>{part}</div>"
+    return card(f'<dl class="counts">{lines}</dl>', title)
 
 
 def faults(report: Report) -> str:

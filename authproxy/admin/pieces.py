@@ -57,8 +57,11 @@ def _bar(kind: str, rect: str) -> str:
 
 
 def text(value: object) -> str:
-    """Text, escaped for content and for attributes."""
-    return escape(str(value))
+    """Text, escaped for content and for attributes; control characters become U+FFFD."""
+    said = str(value)
+    if not said.isprintable():
+        said = "".join(c if c.isprintable() else "\ufffd" for c in said)
+    return escape(said)
 
 
 def state(word: str, pill: bool = False) -> str:
@@ -75,11 +78,11 @@ def card(content: str, title: str = "", beside: str = "", kind: str = "") -> str
 
 def rows(cells: Sequence[tuple[str, ...]]) -> str:
     """A table of (name, number, ...), whose parts are HTML already."""
-    lines = (
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td class=n>{cell}</td>" for cell in more)}'
-        for name, *more in cells
-    )
-    return f"<table><tbody>{''.join(lines)}</tbody></table>"
+    lines = ""
+    for name, *more in cells:
+        columns = "".join(f'<td class="n">{cell}</td>' for cell in more)
+        lines += f'<tr><th scope="row">{name}</th>{columns}</tr>'
+    return f"<table><tbody>{lines}</tbody></table>"
 
 
 def figures(pairs: Sequence[tuple[str, str]]) -> str:

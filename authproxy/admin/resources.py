@@ -112,9 +112,9 @@ class Guard:
         """Why this request is not answered, or None."""
         if request.method not in (b"GET", b"HEAD"):
             return refused(405, "Only GET and HEAD are answered here.")
-        host = request.getHeader("host")
         # No Host: HTTP/1.0, which no browser speaks and some load balancers do.
-        if not self._unix and host is not None and not self._knows(host):
+        hosts = request.requestHeaders.getRawHeaders("host", [])
+        if not self._unix and not all(map(self._knows, hosts)):
             return refused(
                 421,
                 "This Host is not one of the admin listener's. Ask for its address, localhost or"
