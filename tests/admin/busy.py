@@ -1,11 +1,13 @@
 """A proxy that was busy for a while, without a proxy: counters as a function of time.
 
-`python -m tests.admin.busy` serves its pages, to look at them in a browser.
+`python -m tests.admin.busy [PORT]` serves its pages, to look at them in a browser; SIGUSR1 takes
+upstreams down and up again.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import tempfile
 import time
@@ -142,6 +144,11 @@ def main() -> None:
     )  # fmt: skip
     busy.fault("431 for 192.0.2.4: {hurt}. The limit is limits.head_bytes in the configuration.",
                LogLevel.error, hurt=HOSTILE)  # fmt: skip
+
+    def turn() -> None:
+        busy.up = (0, 0, 2) if busy.up[0] else (2, 1, 2)
+
+    loop.callWhenRunning(signal.signal, signal.SIGUSR1, lambda *_: loop.callFromThread(turn))
     busy.admin.privilegedStartService()
     busy.admin.startService()
     print(f"http://127.0.0.1:{busy.admin.port.getHost().port}/", flush=True)
