@@ -39,7 +39,7 @@ class Section:
 
 
 def sections(settings: Settings) -> list[Section]:
-    """All of them, the sites first."""
+    """All of them, the sites before the other tables."""
     top, tables = [], []
     for field in attrs.fields(Settings):
         value = getattr(settings, field.name)
@@ -50,7 +50,7 @@ def sections(settings: Settings) -> list[Section]:
         elif field.name not in _OURS:
             top.append(_setting(field.name, value, field.default))
     sites = [Section("[[site]]", _table(site, SiteSettings())) for site in settings.sites]
-    return [*sites, Section("", tuple(top)), *tables]
+    return [Section("", tuple(top)), *sites, *tables]
 
 
 def _table(table: Any, default: Any) -> tuple[Setting, ...]:

@@ -163,6 +163,7 @@ class Admin(Service):
         if self.port is not None:
             globalLogPublisher.addObserver(self.recent)
             self._samples.start(EVERY)
+            log.info("The status page is on {where}.", where=self._where())
 
     def stopService(self) -> Any:
         """Close."""
@@ -174,6 +175,12 @@ class Admin(Service):
             self._site.close()
         port, self.port = self.port, None
         return port.stopListening() if port is not None else None
+
+    def _where(self) -> str:
+        host: Any = self.port.getHost()
+        if not hasattr(host, "port"):
+            return f"unix:{host.name}"
+        return f"http://{f'[{host.host}]' if ':' in host.host else host.host}:{host.port}/"
 
     def sample(self) -> None:
         """Add to the history."""

@@ -21,9 +21,11 @@ def alarm(report: Report) -> str:
     """Why it is not ready."""
     if not report.reasons:
         return ""
+    if report.state == "draining":
+        title = "Draining: what is open is finished, nothing new begins"
+        return f'<section class="card alarm draining" role="status"><h3>{title}</h3></section>'
     lines = "".join(f"<li>{text(reason)}</li>" for reason in report.reasons)
-    title = "Draining: no new connections" if report.state == "draining" else "Not ready"
-    return f'<section class="card alarm" role="status"><h3>{title}</h3><ul>{lines}</ul></section>'
+    return f'<section class="card alarm" role="status"><h3>Not ready</h3><ul>{lines}</ul></section>'
 
 
 def tiles(report: Report, live: Live) -> str:

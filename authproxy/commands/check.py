@@ -60,7 +60,7 @@ def _summary(settings: Settings) -> str:
             where = ", ".join(map(str, addresses))
             lines.append(f"  {scheme:5} on {where}{': ' if does else ''}{does}")
     if listen.admin is not None:
-        lines.append(f"  metrics on {listen.admin}")
+        lines.append(f"  status page and metrics on {listen.admin}")
     for site in settings.sites:
         hosts = ", ".join(site.hosts) or "any host"
         lines.append(

@@ -131,7 +131,7 @@ class PageTests(SynchronousTestCase):
 
     def test_draining(self) -> None:
         self.busy.draining = True
-        self.assertIn("Draining: no new connections", parsed(self.report()).text)
+        self.assertIn("Draining: what is open is finished", parsed(self.report()).text)
 
     def test_before_anything_is_known(self) -> None:
         empty = Busy(Clock(), Clock().seconds)
