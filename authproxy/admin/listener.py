@@ -179,7 +179,7 @@ class Admin(Service):
     def _where(self) -> str:
         host: Any = self.port.getHost()
         if not hasattr(host, "port"):
-            return f"unix:{host.name}"
+            return f"unix:{os.fsdecode(host.name)}"
         return f"http://{f'[{host.host}]' if ':' in host.host else host.host}:{host.port}/"
 
     def sample(self) -> None:

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from authproxy.admin.listener import CONNECTIONS, IDLE, OLDEST, _Site
-from authproxy.admin.resources import FRESH, Answers, Guard, Pages
+from authproxy.admin.resources import FRESH, SCRAPES, Answers, Guard, Pages
 from authproxy.settings import ListenAddress
 
 from .busy import Busy
@@ -143,6 +143,16 @@ class AnswerTests(ListenerTests):
         self.clock.advance(FRESH)
         self.status(b"/")
         self.assertEqual(len(made), 2)
+
+    def test_a_flood_of_scrapes(self) -> None:
+        made = []
+        read = self.busy.admin.counters
+        self.busy.admin.counters = lambda: made.append(1) or read()  # type: ignore
+        answers = {self.ask(b"/metrics")[2] for _ in range(50)}
+        self.assertEqual((len(made), len(answers)), (SCRAPES, 1))
+        self.clock.advance(1)
+        self.status(b"/metrics")
+        self.assertEqual(len(made), SCRAPES + 1)
 
 
 class GuardTests(ListenerTests):

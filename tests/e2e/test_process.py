@@ -240,7 +240,8 @@ class Commands(EndToEnd):
     def test_demo(self) -> None:
         """What script/demo starts: it prints where to look, and a page is there."""
         stage = self.own_stage()
-        demo = stage.process([*COMMAND, "demo", "--https=0", "--http=0", "--upstream=0"])
+        options = ["--https=0", "--http=0", "--upstream=0", "--admin=0"]
+        demo = stage.process([*COMMAND, "demo", *options])
         port = int(demo.says(r"^ +https://localhost:(\d+)/ ", "stdout")[1])
         plain = int(demo.says(r"^ +http://localhost:(\d+)/ ", "stdout")[1])
         demo.says(rf"curl -k https://localhost:{port}/ -H 'Accept: application/json'", "stdout")
@@ -257,6 +258,10 @@ class Commands(EndToEnd):
         with connect(plain) as sock:
             sock.sendall(request("/", host=f"localhost:{plain}"))
             self.assertEqual(response(sock).fields["location"], f"https://{host}/")
+        admin = int(demo.says(r"^ +http://localhost:(\d+)/ +the status page", "stdout")[1])
+        with connect(admin) as sock:
+            sock.sendall(request("/readyz", host=f"localhost:{admin}"))
+            self.assertEqual(response(sock).content, b"ready\n")
         demo.popen.terminate()
         self.assertIn(demo.wait(), _TERMINATED)
         self.assertNotIn("Traceback", demo.stderr)
@@ -266,7 +271,7 @@ class Commands(EndToEnd):
         stage = self.own_stage()
         with socket.create_server((LOOPBACK, 0)) as holder:
             taken = holder.getsockname()[1]
-            options = [f"--https={taken}", "--http=0", "--upstream=0"]
+            options = [f"--https={taken}", "--http=0", "--upstream=0", "--admin=0"]
             demo = stage.process([*COMMAND, "demo", *options])
             self.assertNotEqual(int(demo.says(r"^ +https://localhost:(\d+)/ ", "stdout")[1]), taken)
 
