@@ -109,14 +109,18 @@ def make_supervisor(source: Source, loaded: Loaded, workers: int, reactor: Any) 
 
 
 def make_admin(
-    door: FrontDoor | Supervisor, loaded: Callable[[], tuple[Settings, Identity]], reactor: Any
+    door: FrontDoor | Supervisor,
+    in_force: Callable[[], tuple[Settings, Identity]],
+    last_reload: Callable[[], tuple[str, float] | None],
+    reactor: Any,
 ) -> Admin:
-    """The admin listener, which reads what all processes do. `loaded` is what is in force."""
+    """The admin listener, which reads what all processes do."""
     sources = Sources(
         read=door.counters,
-        settings=lambda: loaded()[0],
-        identity=lambda: loaded()[1],
+        settings=lambda: in_force()[0],
+        identity=lambda: in_force()[1],
         draining=lambda: door.draining,
+        last_reload=last_reload,
         steady=time.monotonic,
         wall=time.time,
     )
@@ -164,7 +168,12 @@ def makeService(options: Options) -> IService:
     reloads = Reloads(options.source, loaded, door.reload, Notifier(os.environ), reactor)
     reloads.setServiceParent(door)
     control(options, door, reloads, reactor).setServiceParent(door)
-    admin = make_admin(door, lambda: (reloads.loaded.settings, reloads.loaded.identity), reactor)
+    admin = make_admin(
+        door,
+        lambda: (reloads.loaded.settings, reloads.loaded.identity),
+        lambda: reloads.last,
+        reactor,
+    )
     daemon: Any = Daemon(  # an IService, which mypy cannot see
         door, admin, reloads, reactor, foreground=bool(twistd.get("nodaemon")), own_log=own_log
     )

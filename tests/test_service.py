@@ -522,10 +522,9 @@ class DaemonTests(SynchronousTestCase):
     def daemon(self, foreground: bool = True) -> Daemon:
         self.door, self.reactor = self.Door(), self.Reactor()
         reloads: Any = self.door
-        admin: Any = self.admin = self.Door()
-        return Daemon(
-            self.door, admin, reloads, self.reactor, foreground=foreground, own_log=False
-        )
+        self.admin = self.Door()
+        admin: Any = self.admin
+        return Daemon(self.door, admin, reloads, self.reactor, foreground=foreground, own_log=False)
 
     def test_a_start_that_fails(self) -> None:
         address = ListenAddress("tcp", "::", 443)

@@ -41,13 +41,15 @@ log = Logger()
 class Sources:
     """Where the admin side reads: calls, since a reload changes what they return.
 
-    `read` gives the counters of all processes, `steady` and `wall` are clocks in seconds.
+    `read` gives the counters of all processes, `last_reload` what came of the last one: ("" or why
+    it was refused; seconds since the epoch). `steady` and `wall` are clocks in seconds.
     """
 
     read: Callable[[], Snapshot]
     settings: Callable[[], Settings]
     identity: Callable[[], Identity]
     draining: Callable[[], bool]
+    last_reload: Callable[[], tuple[str, float] | None]
     steady: Callable[[], float]
     wall: Callable[[], float]
 
@@ -200,6 +202,7 @@ class Admin(Service):
             sources.read(),
             self.history,
             self.recent.faults(),
+            sources.last_reload(),
         )
 
     def counters(self) -> Snapshot:

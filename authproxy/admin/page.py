@@ -52,6 +52,7 @@ def document(report: Report) -> bytes:
     title = f"{report.state}: authproxy on {report.host}"
     content = "".join([
         panels.alarm(report),
+        panels.refused_reload(report),
         panels.tiles(report, live),
         panels.charts(report),
         panels.sites(report, live),

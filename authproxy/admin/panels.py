@@ -23,9 +23,23 @@ def alarm(report: Report) -> str:
         return ""
     if report.state == "draining":
         title = "Draining: what is open is finished, nothing new begins"
-        return f'<section class="card alarm draining" role="status"><h3>{title}</h3></section>'
+        return f'<section class="card alarm warning" role="status"><h3>{title}</h3></section>'
     lines = "".join(f"<li>{text(reason)}</li>" for reason in report.reasons)
     return f'<section class="card alarm" role="status"><h3>Not ready</h3><ul>{lines}</ul></section>'
+
+
+def refused_reload(report: Report) -> str:
+    """Why the settings in force are not those of the file."""
+    last = report.last_reload
+    if last is None or not last.problem:
+        return ""
+    lines = "".join(f"<li>{text(line)}</li>" for line in last.problem.splitlines())
+    title = f"The reload of {moment(last.at)} UTC was refused: the settings before it are in force"
+    return (
+        f'<section class="card alarm warning" role="status"><h3>{title}</h3><ul>{lines}</ul>'
+        '<p class="soft">Correct the file, test it with authproxy check, then reload again.</p>'
+        "</section>"
+    )
 
 
 def tiles(report: Report, live: Live) -> str:
@@ -230,10 +244,13 @@ def _fault(fault: Fault) -> str:
 def settings(report: Report) -> str:
     """What is in force."""
     where = report.settings_file or "the built-in defaults"
+    since = ""
+    if report.last_reload is not None and not report.last_reload.problem:
+        since = f", reloaded {moment(report.last_reload.at)} UTC"
     inner = "".join(map(_section, report.settings))
     return (
         '<details class="card" id="settings"><summary>Settings in force, from '
-        f'<span class="code">{text(where)}</span></summary>'
+        f'<span class="code">{text(where)}</span>{since}</summary>'
         '<p class="soft">Bold: not the default.</p>'
         f'<div class="settings">{inner}</div></details>'
     )

@@ -73,6 +73,14 @@ class Pool:
 
 
 @frozen
+class Reload:
+    """What came of the last reload: `problem` is "" or why the old settings stay, line by line."""
+
+    problem: str
+    at: float
+
+
+@frozen
 class Chart:
     """The last quarter of an hour, a value each `every` seconds, the oldest first."""
 
@@ -115,6 +123,7 @@ class Report:
     pool: Pool
     history: Chart
     errors: tuple[Fault, ...]
+    last_reload: Reload | None
     settings_file: str
     settings: tuple[Section, ...]
 
@@ -155,6 +164,7 @@ def report(
     counts: Counts,
     history: History,
     faults: Sequence[Fault],
+    last_reload: tuple[str, float] | None = None,
 ) -> Report:
     """Everything at this moment."""
     sample = Sample.of(now.steady, counts)
@@ -190,6 +200,7 @@ def report(
         pool=_pool(counts),
         history=_chart(history),
         errors=tuple(faults),
+        last_reload=None if last_reload is None else Reload(*last_reload),
         settings_file=settings.path,
         settings=tuple(sections(settings)),
     )
@@ -304,8 +315,8 @@ def _in_order(counted: Mapping[str, float]) -> tuple[Named, ...]:
 
 def _revision(plain: Mapping[str, Any]) -> str:
     kept = {name: value for name, value in plain.items() if name != "history"}
-    faults = kept.pop("errors")
-    text = json.dumps([_without_numbers(kept), faults])
+    exact = [kept.pop("errors"), kept.pop("last_reload")]
+    text = json.dumps([_without_numbers(kept), exact])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -74,7 +74,7 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
     settings = _settings(chosen, upstream_port.getHost().port)
     identity = Identity.load(settings, environ)
     door = tap.make_service(settings, identity, loop)
-    admin = tap.make_admin(door, lambda: (settings, identity), loop)
+    admin = tap.make_admin(door, lambda: (settings, identity), lambda: None, loop)
     for service in (admin, door):
         service.privilegedStartService()
         service.startService()

@@ -97,6 +97,7 @@ class Busy:
         self.settings = settings()
         self.identity = identity()
         self.draining = False
+        self.last_reload: tuple[str, float] | None = None
         self.up = (2, 1, 2)
         self._steady, self._began = steady, steady()
         sources = Sources(
@@ -104,6 +105,7 @@ class Busy:
             settings=lambda: self.settings,
             identity=lambda: self.identity,
             draining=lambda: self.draining,
+            last_reload=lambda: self.last_reload,
             steady=steady,
             wall=time.time,
         )

@@ -133,6 +133,16 @@ class PageTests(SynchronousTestCase):
         self.busy.draining = True
         self.assertIn("Draining: what is open is finished", parsed(self.report()).text)
 
+    def test_a_refused_reload(self) -> None:
+        self.busy.last_reload = (f"a.toml: limits.head: {HOSTILE}\nb.toml: wrong", 1e9)
+        page = parsed(self.report())
+        self.assertIn("The reload of 2001-09-09 01:46:40 UTC was refused", page.text)
+        self.assertIn("a.toml: limits.head: </script>", page.text)
+        self.busy.last_reload = ("", 1e9)
+        text = parsed(self.report()).text
+        self.assertNotIn("refused:", text)
+        self.assertIn("reloaded 2001-09-09 01:46:40 UTC", text)
+
     def test_before_anything_is_known(self) -> None:
         empty = Busy(Clock(), Clock().seconds)
         empty.read = dict  # type: ignore[method-assign]

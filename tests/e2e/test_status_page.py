@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from tests.admin.busy import HOSTILE
 
 from .browsers import Chromium, free_port
-from .processes import HOST, LOOPBACK, EndToEnd, Process, Stage, connect, until
+from .processes import HOST, LOOPBACK, EndToEnd, Process, Stage, connect, toml, until
 
 PICTURES = os.environ.get("AUTHPROXY_TEST_PICTURES", "")  # a directory, to look at them
 PHONE, DESK = 360, 1280
@@ -281,6 +281,29 @@ class ProxyTests(EndToEnd):
         self.assertIn(b"Is authentik running?", page)
         [certificate] = self.status()["certificates"]
         self.assertEqual((certificate["site"], certificate["state"]), (HOST, "valid"))
+
+    def test_reloads(self) -> None:
+        """What is in force is shown, and why what is in the file is not."""
+        stage = self.own_stage()
+        self.port = free_port()
+        listen = {"http": [], "admin": f"{LOOPBACK}:{self.port}"}
+        document = stage.configuration(stage.origin(HOST).port, listen=listen)
+        for workers in (1, 2):
+            config = stage.config(document | {"workers": workers})
+            proxy = stage.twistd("--config", str(config)).ready()
+            self.assertIsNone(self.status()["last_reload"])
+            config.write_text("[timeouts]\nhead = 'soon'\n")
+            proxy.signal(signal.SIGHUP)
+            refused = until(lambda: self.status()["last_reload"], "the reload is refused")
+            self.assertIn("timeouts.head", refused["problem"])
+            self.assertIn(b"was refused", self.ask("/")[1])
+            config.write_text(toml(document | {"workers": workers, "limits": {"head_bytes": 5000}}))
+            proxy.signal(signal.SIGHUP)
+            until(lambda: not self.status()["last_reload"]["problem"], "the reload is in force")
+            until(lambda: b"<td>5000</td>" in self.ask("/")[1], "it is shown")
+            self.assertNotIn(b"was refused", self.ask("/")[1])
+            proxy.signal(signal.SIGTERM)
+            proxy.wait()
 
     def test_names_of_others(self) -> None:
         stage = self.own_stage()
