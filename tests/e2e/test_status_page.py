@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from tests.admin.busy import HOSTILE
 
-from .browsers import Chromium, free_port
+from .browsers import Chromium, Firefox, free_port
 from .processes import HOST, LOOPBACK, EndToEnd, Process, Stage, connect, toml, until
 
 PICTURES = os.environ.get("AUTHPROXY_TEST_PICTURES", "")  # a directory, to look at them
@@ -193,6 +193,23 @@ class PageTests(EndToEnd):
         self.assertLess(seen[1], 50)
 
 
+class FirefoxTests(EndToEnd):
+    """The same page where another browser's script runs it."""
+
+    def test_live(self) -> None:
+        stage = self.own_stage()
+        busy = stage.process([sys.executable, "-m", "tests.admin.busy", "0"])
+        home = Path(stage.directory, "home")
+        home.mkdir()
+        browser = Firefox(home)
+        stage.keep(browser)
+        browser.open(busy.says(r"^(http://\S+)$", "stdout")[1])
+        before = browser.run(f"return {MARK}")
+        browser.until(f"return {MARK} !== {before!r}")
+        self.assertEqual(browser.run("return document.querySelector('#live').className"), "live")
+        self.assertTrue(browser.run("return document.documentElement.scrollWidth <= innerWidth"))
+
+
 def corner(png: bytes) -> int:
     """The red of the first pixel."""
     at, data, channels = 8, b"", 0
@@ -297,10 +314,10 @@ class ProxyTests(EndToEnd):
             refused = until(lambda: self.status()["last_reload"], "the reload is refused")
             self.assertIn("timeouts.head", refused["problem"])
             self.assertIn(b"was refused", self.ask("/")[1])
-            config.write_text(toml(document | {"workers": workers, "limits": {"head_bytes": 5000}}))
+            config.write_text(toml(document | {"workers": workers, "timeouts": {"head": 5001}}))
             proxy.signal(signal.SIGHUP)
             until(lambda: not self.status()["last_reload"]["problem"], "the reload is in force")
-            until(lambda: b"<td>5000</td>" in self.ask("/")[1], "it is shown")
+            until(lambda: b"<td>5001</td>" in self.ask("/")[1], "it is shown")
             self.assertNotIn(b"was refused", self.ask("/")[1])
             proxy.signal(signal.SIGTERM)
             proxy.wait()
