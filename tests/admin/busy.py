@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import cache
 from typing import Any
 
 import attrs
@@ -38,6 +39,7 @@ def settings() -> Settings:
     return Settings(sites=sites, listen=listen, trust=trust, path="/etc/authproxy/authproxy.toml")
 
 
+@cache
 def identity() -> Identity:
     """Self-signed pairs of the sites."""
     made = Identity([], {1})
@@ -76,7 +78,7 @@ def counters(t: float, up: tuple[int, int, int] = (2, 1, 2)) -> Snapshot:
         "upstream_reuses": {SITES[0]: float(round(wave * 42))},
         "worker_restarts": {"": 0.0},
         "workers": {"": 2.0},
-        "client_connections": {"1.1": 61.0, "2": 120.0 + round(20 * math.sin(t / 50))},
+        "client_connections": {"1": 61.0, "2": 120.0 + round(20 * math.sin(t / 50))},
         "http2_streams": {"": 12.0},
         "exchanges": {"": sum(websockets.values()) + 5},
         "websockets": websockets,
