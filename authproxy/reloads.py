@@ -95,13 +95,13 @@ class Reloads(Service):
     def _reload(self) -> Deferred[str]:
         if not self.running:
             return succeed("authproxy is stopping.")
-        workers = self.loaded.settings.workers
+        before = self.loaded.settings
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
         self._known = self._taken = self._signature()
-        return self._change(self._source.load).addCallback(self._reloaded, workers)
+        return self._change(self._source.load).addCallback(self._reloaded, before)
 
-    def _reloaded(self, problem: str, workers: int | str) -> str:
+    def _reloaded(self, problem: str, before: Settings) -> str:
         if problem:
             log.error("The reload is refused, and the old settings stay:\n{why}", why=problem)
             status = "STATUS=serving; the last reload was refused"
@@ -109,12 +109,18 @@ class Reloads(Service):
             # What was read names other files, perhaps.
             self._known = self._taken = self._signature()
             log.info("Reloaded: new settings are in force.")
-            if workers != self.loaded.settings.workers:
-                log.warn("workers: their number changes at the next restart.")
+            self._warn_of_restart(before, self.loaded.settings)
             self._warn(crosschecks.warnings(self.loaded.settings))
             status = "STATUS=serving; reloaded"
         self._notifier.send("READY=1", status)
         return problem
+
+    def _warn_of_restart(self, before: Settings, after: Settings) -> None:
+        if before.workers != after.workers:
+            log.warn("workers: their number changes at the next restart.")
+        for name in ("admin", "control"):
+            if getattr(before.listen, name) != getattr(after.listen, name):
+                log.warn("listen.{name}: it moves at the next restart.", name=name)
 
     def _change(self, load: Callable[[], Loaded]) -> Deferred[str]:
         """Load and adopt. Fires with the reasons why not, or ""."""

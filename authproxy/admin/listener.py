@@ -30,7 +30,9 @@ from .recent import Recent
 from .report import Now, Report, readiness, report
 from .resources import Answers, Guard, Pages
 
-CONNECTIONS = 64  # Prometheus and a few browsers need six each; then the oldest has to go
+# Prometheus needs one, a browser six; after that the oldest has to go. admission.RESERVE has
+# descriptors for them.
+CONNECTIONS = 32
 IDLE = 30.0  # seconds without an octet
 OLDEST = 600.0  # seconds that a connection may exist
 

@@ -90,6 +90,9 @@ class PageTests(EndToEnd):
                       "asks again every 10 s", "Is authentik running?"):  # fmt: skip
             self.assertIn(words, text)
         self.assertTrue(all(self.browser.run(DRAWN)))
+        self.assertEqual(
+            self.browser.run("return document.querySelector('noscript meta').content"), "10"
+        )
         self.quiet()
 
     def test_what_clients_sent_stays_text(self) -> None:
