@@ -31,6 +31,7 @@ _PORT = re.compile(r":[0-9]*\Z")
 _TEXT = "text/plain; charset=utf-8"
 _FIELDS = {
     "cache-control": "no-store",
+    "connection": "close",  # see listener.py
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",

@@ -223,7 +223,16 @@ class BearingTests(ListenerTests):
         held = [self.connect() for _ in range(CONNECTIONS)]
         self.assertEqual(self.status(b"/healthz"), 200)
         self.assertEqual([transport.ended for transport in held[:2]], ["abort", ""])
-        self.assertEqual(len(self.site.open), CONNECTIONS)
+        self.assertEqual(len(self.site.open), CONNECTIONS - 1)  # its own is closed
+
+    def test_one_request_a_connection(self) -> None:
+        """Whoever asks without reading does not fill our memory."""
+        transport = self.connect()
+        transport.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        self.assertEqual(transport.value().count(b"HTTP/1.1 "), 1)
+        head = transport.value().partition(b"\r\n\r\n")[0]
+        self.assertEqual(head.lower().count(b"\r\nconnection: close"), 1)
+        self.assertEqual(transport.ended, "lose")
 
     def test_idle(self) -> None:
         transport = self.connect()
@@ -235,7 +244,7 @@ class BearingTests(ListenerTests):
     def test_a_line_now_and_then(self) -> None:
         transport = self.connect()
         transport.protocol.dataReceived(b"GET / HTTP/1.1\r\n")
-        for n in range(round(OLDEST / 20)):
+        for n in range(round(OLDEST / 20)):  # more often than IDLE
             self.assertEqual(transport.ended, "", n)
             transport.protocol.dataReceived(b"X-%d: x\r\n" % n)
             self.clock.advance(20)
