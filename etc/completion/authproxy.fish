@@ -49,6 +49,7 @@ complete -c authproxy -n '__fish_seen_subcommand_from demo' -s h -l help -d 'sho
 complete -c authproxy -n '__fish_seen_subcommand_from demo' -l https -x -d 'authproxy\'s https port'
 complete -c authproxy -n '__fish_seen_subcommand_from demo' -l http -x -d 'authproxy\'s http port'
 complete -c authproxy -n '__fish_seen_subcommand_from demo' -l upstream -x -d 'the stand-in\'s port'
+complete -c authproxy -n '__fish_seen_subcommand_from demo' -l admin -x -d 'the status page\'s port'
 complete -c authproxy -n '__fish_seen_subcommand_from demo' -l starting -x -d 'for so long the stand-in answers 503, as authentik does while it starts'
 complete -c authproxy -n '__fish_seen_subcommand_from import-nginx' -s h -l help -d 'show this help message and exit'
 complete -c authproxy -n '__fish_seen_subcommand_from import-nginx' -F
