@@ -246,10 +246,10 @@ def contrast(one: str, other: str) -> float:
 class ProxyTests(EndToEnd):
     """The admin listener of a real proxy."""
 
-    def start(self, stage: Stage, upstream: int, workers: int) -> None:
+    def start(self, stage: Stage, upstream: int, workers: int, **more: Any) -> None:
         self.port = free_port()
         listen = {"http": [], "https": [f"{LOOPBACK}:0"], "admin": f"{LOOPBACK}:{self.port}"}
-        document = stage.configuration(upstream, listen=listen)
+        document = stage.configuration(upstream, listen=listen, **more)
         self.proxy = stage.proxy(document | {"workers": workers})
 
     def ask(self, path: str) -> tuple[int, bytes]:
@@ -288,7 +288,8 @@ class ProxyTests(EndToEnd):
 
     def test_errors_of_workers_are_seen(self) -> None:
         stage = self.own_stage()
-        self.start(stage, free_port(), 2)  # nobody listens there
+        checked = {"path": "/-/health/ready/", "interval": 1, "interval_down": 1}
+        self.start(stage, free_port(), 2, health=checked)  # nobody listens there
         curl = stage.curl(self.proxy)
         for _ in range(3):
             self.assertEqual(curl(f"{self.proxy.url}/").status, 503)
@@ -296,6 +297,10 @@ class ProxyTests(EndToEnd):
         self.assertIn("Is authentik running?", fault["text"])
         self.assertEqual(fault["level"], "error")
         self.assertIn(fault["worker"], (1, 2))
+        status, reasons = until(
+            lambda: a if (a := self.ask("/readyz"))[0] == 503 else None, "its upstream is down"
+        )
+        self.assertIn(f"site {HOST}: no upstream is up".encode(), reasons)
         status, page = self.ask("/")
         self.assertEqual(status, 200)
         self.assertIn(b"Is authentik running?", page)
