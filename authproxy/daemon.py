@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -10,8 +11,10 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver
 
+from .operations_log import AGAIN, Counted, operations_log
 from .reloads import Reloads
 from .transport.binding import ListenError
 
@@ -40,12 +43,15 @@ class Daemon(Service):
         self._reactor = reactor
         self._foreground = foreground
         self._own_log = own_log
+        self._log: Counted | None = None
+        self._sweep: LoopingCall | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of twistd's application, and choose its log."""
         super().setServiceParent(parent)
         if self._foreground and not self._own_log:
-            parent.setComponent(ILogObserver, textFileLogObserver(sys.stderr))
+            self._log = operations_log(sys.stderr, os.environ)
+            parent.setComponent(ILogObserver, self._log)
 
     def privilegedStartService(self) -> None:
         """Bind. A failure is one line: SystemExit where twistd's parent does not wait for us."""
@@ -64,12 +70,18 @@ class Daemon(Service):
         signal.signal(signal.SIGHUP, self._hang_up)
         self._admin.startService()  # first: it remembers what goes wrong
         self._door.startService()
+        if self._log is not None:
+            self._sweep = LoopingCall(self._log.sweep)
+            self._sweep.clock = self._reactor
+            self._sweep.start(AGAIN, now=False)
         # The reactor installs its own when it begins to run: ours come after.
         self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Any:
         """Drain. The admin listener stays to the end: load balancers ask it whether we drain."""
         super().stopService()
+        if self._sweep is not None and self._sweep.running:
+            self._sweep.stop()
         drained: Deferred[None] = self._door.stopService()
         return drained.addBoth(lambda _: self._admin.stopService())
 

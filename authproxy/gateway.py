@@ -17,7 +17,7 @@ from .deadlines import Deadlines
 from .errors import kind_of
 from .exchange import Exchange
 from .guards import Guards, near
-from .saying import Sayings
+from .saying import CLIENT, HERE, UPSTREAM, Sayings
 from .settings import Settings
 from .sitecounts import SiteCounts
 from .sites import SiteTable, hsts_applies, name_of
@@ -101,7 +101,9 @@ class Gateway:
         self._access = access
         self._hsts_applies: dict[bytes, bool] = {}
         self.adopt(settings, sites)
-        self.say = Sayings(self.now).say
+        self.sayings = Sayings(self.now)
+        self.say = self.sayings.say
+        deadlines.add(self.sayings)
 
     def adopt(self, settings: Settings, sites: list[Site]) -> None:
         """Go on with these: for every request that begins from now on.
@@ -154,7 +156,11 @@ class Gateway:
             self._doubt(client)
         if b"via" in head.named and _in_a_loop(head):
             self.count_refused("loop")
-            self.say(f"508: requests for {site.name} come back here. Is its upstream this proxy?")
+            self.say(
+                f"508: requests for {site.name} come back here. Is its upstream this proxy?"
+                " Correct upstream in [[site]].",
+                side=HERE,
+            )
             self.answer_page(exchange, 508, 0, "upstream leads back to this proxy")
         elif plain and self._redirects:
             self._redirect(exchange)
@@ -190,6 +196,8 @@ class Gateway:
                 f' of yours, write [trust] proxies = ["{address}"].',
                 f"doubt {address}",
                 3600,
+                side=CLIENT,
+                level="warn",
             )
 
     def _challenge(self, exchange: Exchange) -> bool:
@@ -292,8 +300,9 @@ class Gateway:
         if error.limit:
             self.say(
                 f"{error.status} for {address}: {error.reason}. The limit is {error.limit} in the"
-                " configuration.",
+                " configuration: raise it if such requests are right.",
                 error.reason,  # not the address: who has many could write as many lines
+                side=CLIENT,
             )
 
     def upstream_fault(self, exchange: Exchange, error: Exception, status: int) -> None:
@@ -312,7 +321,7 @@ class Gateway:
         else:
             exchange.request_id = pages.new_request_id()
             answer = f"{status} (request {exchange.request_id})"
-        self.say(f"Site {where}, {answer}: {words}", f"{status} {where} {words}")
+        self.say(f"Site {where}, {answer}: {words}", f"{status} {where} {words}", side=UPSTREAM)
 
 
 def _in_a_loop(head: RequestHead) -> bool:

@@ -102,7 +102,8 @@ class LineFile:
             self._size = len(data)
             self._failed(e)
             return
-        self.failing = False
+        if self.failing:
+            self._works_again()
         self._held.clear()
         self._size = 0
 
@@ -164,13 +165,27 @@ class LineFile:
         if not self._said and now - self._failing_since >= patience:
             self._said = True
             log.error(
-                "The access log {path} cannot be written: {reason}. Lines are held, and lost when"
+                "this machine: The access log {path} cannot be written: {reason}. Make room,"
+                " correct its permissions, or restart its reader. Lines are held, and lost when"
                 " they are too many.",
-                path="(stdout)" if self._path == "-" else self._path,
+                path=self._name,
                 reason=reason.strerror,
             )
         if self._size > MOST_HELD:
             self._give_up()
+
+    def _works_again(self) -> None:
+        self.failing = False
+        if self._said:
+            log.info(
+                "The access log {path} is written again; {lost} lines were lost since the start.",
+                path=self._name,
+                lost=self.lost,
+            )
+
+    @property
+    def _name(self) -> str:
+        return "(stdout)" if self._path == "-" else self._path
 
     def _give_up(self) -> None:
         self.lost += len(self._held)

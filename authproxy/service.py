@@ -31,6 +31,7 @@ from .identity import Identity
 from .listeners import Listeners
 from .loading import Loaded
 from .notify import Notifier, status
+from .operations_log import THRESHOLD
 from .settings import ListenAddress, Settings
 from .transport.dispatch import Dispatcher
 from .transport.opening import Listener
@@ -184,6 +185,7 @@ class FrontDoor(MultiService):
         except Exception:
             self.listeners.give_up()
             raise
+        THRESHOLD.set(loaded.settings.log.level)
         self._commit()
         if self._identity is not None:
             self._identity = loaded.identity
@@ -249,7 +251,11 @@ class FrontDoor(MultiService):
         gateway = self.parts.gateway
         left = len(gateway.connections) + len(gateway.relays)
         if left:
-            log.warn("Not drained in time: {left} connections are cut.", left=left)
+            log.warn(
+                "this machine: Not drained in time: {left} connections are cut. A longer"
+                " timeouts.drain gives them more.",
+                left=left,
+            )
         for connection in list(gateway.connections):
             connection.transport.abortConnection()
         for relay in list(gateway.relays):
@@ -261,6 +267,7 @@ class FrontDoor(MultiService):
         for timer in self._timers:
             timer.stop()
         parts.deadlines.stop()
+        parts.gateway.sayings.flush()
         for site in parts.gateway.sites:
             site.pool.close()
 

@@ -146,10 +146,11 @@ class Trust:
 
 @frozen
 class Log:
-    """[log]. access is a path, "-" for stdout, "" for none."""
+    """[log]. access is a path, "-" for stdout, "" for none; level is of the log of operations."""
 
     access: str = "-"
     format: Literal["combined", "json"] = "combined"
+    level: Literal["debug", "info", "warn", "error"] = "info"
 
 
 @frozen

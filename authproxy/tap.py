@@ -25,6 +25,7 @@ from .identity import Identity
 from .linefile import Lines
 from .loading import Loaded, Source
 from .notify import Notifier, status
+from .operations_log import THRESHOLD
 from .reloads import Reloads
 from .service import FrontDoor
 from .settings import ListenAddress, Settings
@@ -157,6 +158,7 @@ def makeService(options: Options) -> IService:
 
     loaded = options.loaded
     wanted = loaded.settings.workers
+    THRESHOLD.set(loaded.settings.log.level)
     workers = processors() if isinstance(wanted, str) else wanted
     door: Any
     if workers > 1:

@@ -15,12 +15,13 @@ from types import FrameType
 from typing import Any
 
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, LogLevel, eventAsText, globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 
 from . import tap
 from .certificates import CertificateError
 from .config import ConfigError
 from .loading import Loaded
+from .operations_log import THRESHOLD, Counted, level_of, text_of
 from .service import FrontDoor
 from .settings import ListenAddress
 from .transport.binding import ListenError
@@ -50,12 +51,12 @@ class Worker:
         self._finished = False
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
+        self._said = Counted(self._log)
         self._channel = Channel(self._heard, self._channel_closed)
 
     def run(self) -> None:
         """Serve until told to stop."""
-        observer: Any = self._log  # an ILogObserver, which mypy cannot see
-        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+        globalLogBeginner.beginLoggingTo([self._said], redirectStandardIO=False)
         with socket.socket(fileno=DESCRIPTOR) as channel:
             channel.setblocking(False)
             adopt(self._reactor, channel.fileno(), channel.family, self._channel)
@@ -86,22 +87,24 @@ class Worker:
         try:
             self._serve(Handover.of_message(message))
         except (OSError, CertificateError, ConfigError, ListenError) as e:
-            log.error("It cannot start: {reason}", reason=str(e))
+            log.error("this machine: it cannot start: {reason}", reason=str(e))
             self.status = 1
         except Exception:
-            log.failure("It cannot start")
+            log.failure("this machine: it cannot start")
             self.status = 1
         if self.status:
             self._leaving = True
             self._finish()
 
     def _serve(self, handover: Handover) -> None:
+        settings = handover.settings()
+        THRESHOLD.set(settings.log.level)
         addresses = [address for _, address in handover.listeners]
         self._sockets = {
             address: socket.socket(fileno=FIRST_SOCKET + n) for n, address in enumerate(addresses)
         }
         door = tap.make_service(
-            handover.settings(), handover.identity, self._reactor, self._sockets, self
+            settings, handover.identity, self._reactor, self._sockets, self
         )
         door.privilegedStartService()
         door.startService()
@@ -132,6 +135,7 @@ class Worker:
         return ""
 
     def _report(self) -> None:
+        self._said.sweep()
         if self._door is not None:
             self._channel.tell("counters", snapshot=self._door.counters())
 
@@ -183,11 +187,8 @@ class Worker:
 
     def _log(self, event: Any) -> None:
         """Everything goes to the supervisor, which knows where the log is."""
-        level = event.get("log_level") or LogLevel.info
-        if level < LogLevel.warn and not event["log_namespace"].startswith("authproxy"):
-            return  # what Twisted says of ports and factories, once for each worker
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        self._channel.tell("log", level=level.name, text=text)
+        if THRESHOLD.passes(event):
+            self._channel.tell("log", level=level_of(event).name, text=text_of(event))
 
 
 def main() -> None:

@@ -310,7 +310,10 @@ class WordsTests(SynchronousTestCase):
                 "connections = 1",
                 "connections: there is no such setting here. It belongs in [limits] or [pool]",
             ),
-            ("[log]\nzzz = 1", "log.zzz: there is no such setting. There are: access, format."),
+            (
+                "[log]\nzzz = 1",
+                "log.zzz: there is no such setting. There are: access, format, level.",
+            ),
             ('path = "x"', "path: there is no such setting. Did you mean health?"),
             ("zzz = 1", "zzz: there is no such setting. There are: workers, listen, trust, log, "),
             ("[listen]\nhttp_explicit = true", "listen.http_explicit: there is no such setting."),

@@ -251,7 +251,7 @@ class MisdirectedTests(Conversation):
         for peer, said in (("192.168.1.2", 1), ("127.0.0.1", 1), ("8.8.8.8", 0), ("10.0.0.9", 0)):
             told: list[str] = []
             world = self.world()
-            world.gateway.say = lambda message, *_: told.append(message)  # noqa: B023
+            world.gateway.say = lambda message, *_, **__: told.append(message)  # noqa: B023
             client = world.client(peer=peer)
             for _ in range(2):
                 say(client, request(b"", b"GET", b"/", b"X-Forwarded-Proto: https"))

@@ -18,10 +18,11 @@ import attrs
 from OpenSSL import crypto
 from twisted.internet import ssl
 from twisted.internet.error import CannotListenError
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner
 
 from .. import tap
 from ..identity import Identity
+from ..operations_log import operations_log
 from ..self_signed import self_signed
 from ..settings import Listen, ListenAddress, Settings, SiteSettings, Upstream
 from ..standin.server import StandIn
@@ -54,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command. Returns 0 after Ctrl-C or SIGTERM, 1 if it cannot start."""
     chosen = parser().parse_args(arguments)
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo(
+        [operations_log(sys.stderr, environ)], redirectStandardIO=False
+    )
     with tempfile.TemporaryDirectory(prefix="authproxy-demo-") as directory:
         try:
             return _serve(chosen, dict(environ, STATE_DIRECTORY=directory))

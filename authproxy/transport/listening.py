@@ -15,6 +15,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
+from ..saying import HERE
 from ..settings import ListenAddress
 from .binding import BACKLOG, bind
 from .opening import Listener
@@ -41,8 +42,6 @@ class _Accepting(_Base):
         reactor: Any
 
         def _host_of(self, address: Any) -> str | None: ...
-
-    _silent_until = 0.0
 
     def doRead(self) -> None:
         """Accept what waits, as far as there is room."""
@@ -80,7 +79,7 @@ class _Accepting(_Base):
     def _pause(self, reason: OSError) -> None:
         self._say(
             f"{os.strerror(reason.errno or 0)}. Raise LimitNOFILE (systemd) or ulimit -n,"
-            " or lower limits.connections"
+            " or lower limits.connections."
         )
         self.stopReading()
         self.reactor.callLater(RETRY, self._resume)
@@ -88,15 +87,14 @@ class _Accepting(_Base):
     def _full(self) -> None:
         self._say(
             f"{self.factory.admission.open} connections are open, as many as"
-            " limits.connections or the limit of descriptors (LimitNOFILE, ulimit -n) allows"
+            " limits.connections or the limit of descriptors (LimitNOFILE, ulimit -n) allows. Raise"
+            " both if the machine can serve more."
         )
         self.stopReading()
 
     def _say(self, why: str) -> None:
-        now = self.reactor.seconds()
-        if now >= self._silent_until:
-            self._silent_until = now + SAID_AGAIN
-            log.error("Accepting pauses: {why}. Clients wait in the queue.", why=why)
+        message = f"Accepting pauses, and clients wait in the queue: {why}"
+        self.factory.say(message, "accepting pauses", SAID_AGAIN, side=HERE)
 
     def _resume(self) -> None:
         if self.connected and not self.disconnecting:

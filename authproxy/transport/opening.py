@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
+from ..saying import CLIENT
 from ..trust import UNIX_PEER, normal_address
 from ..wire.errors import ProtocolError
 from . import octets, proxy_header
@@ -61,10 +62,10 @@ class ServerTLS(Protocol):
 class Listener:
     """What all connections of one listening socket share.
 
-    `build` makes the HTTP protocol of an opened connection. Timeouts are seconds. Whatever is set
-    anew holds for the connections that are accepted from then on. `handshakes` (by TLS version,
-    protocol and whether the session is new, joined by tabs) and `failures` are counts; several
-    listeners may share them.
+    `build` makes the HTTP protocol of an opened connection. Timeouts are seconds. `say` is
+    saying.Sayings.say. Whatever is set anew holds for the connections that are accepted from then
+    on. `handshakes` (by TLS version, protocol and whether the session is new, joined by tabs) and
+    `failures` are counts; several listeners may share them.
     """
 
     build: Callable[[Opening], IProtocol]
@@ -74,15 +75,20 @@ class Listener:
     proxy_protocol_from: Callable[[str], bool] = lambda peer: False
     handshake_timeout: float = 10.0
     header_timeout: float = 3.0
-    say: Callable[[str, str], None] = field(default=lambda message, kind: None)
+    say: Callable[..., None] = field(default=lambda *_, **__: None)
     handshakes: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
 
-    def failed(self, reason: str, message: str = "") -> None:
-        """Count a connection that never became HTTP, and say what is worth it."""
+    def failed(self, reason: str, message: str = "", detail: str = "") -> None:
+        """Count a connection that never became HTTP, and say what is worth it.
+
+        `detail` is for those who look for one client's fault, at level debug.
+        """
         self.failures[reason] = self.failures.get(reason, 0) + 1
         if message:
-            self.say(message, reason)
+            self.say(message, reason, side=CLIENT)
+        elif detail:
+            self.say(f"{reason}: {detail}", f"{reason}, in detail", side=CLIENT, level="debug")
 
     # A factory as far as twisted.internet.tcp.Port needs one.
 
@@ -152,7 +158,7 @@ class Opening(protocol.Protocol):
         listener = self._listener
         self._key = listener.admission.begin(self.peer)
         if self._key is None:
-            listener.failed("too many unproven connections of one address")
+            listener.failed("too many unproven connections of one address", detail=self.peer)
             self.transport.abortConnection()
         elif listener.tls is None:
             self._opened()
@@ -174,7 +180,8 @@ class Opening(protocol.Protocol):
         """It is not. Plain HTTP gets an answer that it can read; the rest is only counted."""
         words = str(reason)
         kind = next((kind for part, kind in _FAULTS if part in words), "TLS: other")
-        self._listener.failed(kind, self._hint(kind))
+        detail = f"{self.peer}, {words or 'the connection was cut'}"
+        self._listener.failed(kind, self._hint(kind), detail)
         if kind == PLAIN_HTTP:
             with suppress(OSError):
                 self.transport.socket.send(
@@ -212,7 +219,7 @@ class Opening(protocol.Protocol):
 
     def deadline_passed(self, now: float) -> None:
         """Neither header nor handshake came in time."""
-        self._listener.failed("no PROXY header or TLS handshake in time")
+        self._listener.failed("no PROXY header or TLS handshake in time", detail=self.peer)
         self.deadline = NEVER
         self.transport.abortConnection()
 

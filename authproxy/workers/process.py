@@ -11,7 +11,7 @@ import pathlib
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -28,6 +28,11 @@ from .channel import DESCRIPTOR, FIRST_SOCKET, Channel, adopt
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 )
+
+# Lines of standard error from one worker in a WINDOW; a fault that Python prints (of a callback,
+# say) may come with every connection.
+MOST_LINES = 100
+WINDOW = 10.0  # seconds
 
 log = Logger()
 
@@ -67,6 +72,9 @@ class Worker(ProcessProtocol):
         self._closed = False
         self._reloads: list[Deferred[str]] = []
         self._words = ""
+        self._clock: Callable[[], float] = lambda: started
+        self._window = started
+        self._lines = 0
 
     def __str__(self) -> str:
         return f"Worker {self.number} (pid {self.pid})"
@@ -83,6 +91,7 @@ class Worker(ProcessProtocol):
 
     def start(self, reactor: Any, sockets: Sequence[socket.socket]) -> None:
         """Start it with these listening sockets. Raises OSError; then nobody hears of it again."""
+        self._clock = reactor.seconds
         ours, theirs = socket.socketpair()
         with ours, theirs, open(os.devnull, "r+b", buffering=0) as nothing:
             descriptors: dict[int, Any] = {
@@ -140,11 +149,27 @@ class Worker(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """What is not said through the channel."""
+        if self._clock() - self._window >= WINDOW:
+            self._sum_up()
         for line in data.decode("utf-8", "replace").splitlines():
-            log.error("[worker {number}] {text}", number=self.number, text=line)
+            self._lines += 1
+            if self._lines <= MOST_LINES:
+                log.error("[worker {number}] {text}", number=self.number, text=line)
+
+    def _sum_up(self) -> None:
+        left_out = self._lines - MOST_LINES
+        if left_out > 0:
+            log.error(
+                "[worker {number}] ({left_out} more lines of its standard error)",
+                number=self.number,
+                left_out=left_out,
+            )
+        self._window = self._clock()
+        self._lines = 0
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone; what it said last may still be in the channel."""
+        self._sum_up()
         value: Any = reason.value
         if self.killed_for:
             self._words = f"was killed: {self.killed_for}"

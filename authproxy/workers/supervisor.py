@@ -29,6 +29,7 @@ from ..linefile import LineFile
 from ..listeners import Listeners, Opened
 from ..loading import Loaded
 from ..notify import Notifier, status
+from ..operations_log import THRESHOLD
 from ..settings import ListenAddress
 from ..transport.binding import bind
 from .handover import Addresses, Handover
@@ -225,8 +226,8 @@ class Supervisor(MultiService):
         place.early_deaths = deaths + 1
         self.restarts += 1
         log.error(
-            "{worker} {reason}. Its connections are lost; what waits to be accepted is not."
-            " Another starts {when}.",
+            "this machine: {worker} {reason}. Its connections are lost; what waits to be accepted"
+            " is not. Another starts {when}.",
             worker=f"Worker {worker.number}",
             reason=reason,
             when=f"in {delay:g} s" if delay else "now",
@@ -262,6 +263,7 @@ class Supervisor(MultiService):
         new = self.listeners.new
         self.listeners.commit()  # workers that begin from here on know nothing else
         self._loaded = loaded
+        THRESHOLD.set(loaded.settings.log.level)
         handover = self._handover()
         told = [
             place.worker.reload(handover, self._sockets_of(place, new)).addCallback(

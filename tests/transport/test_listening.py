@@ -311,7 +311,7 @@ class ProcessTests(_Tests):
         result = self.alone("descriptors")
         self.assertEqual(result["opened"], [1, 1, 1, 3])
         self.assertEqual(result["received"], ["hello"] * 3)
-        self.assertEqual(result["logged"], 1)
+        self.assertEqual(result["logged"], ["accepting pauses"])
 
     def test_sockets_of_systemd(self) -> None:
         """By name; the file of a unix one, and its mode, stay as systemd made them."""

@@ -23,6 +23,7 @@ from authproxy.identity import Identity
 from authproxy.loading import Loaded
 from authproxy.settings import Listen, ListenAddress, Log, Settings
 from authproxy.transport.binding import ListenError
+from authproxy.workers import process as worker_process
 from authproxy.workers.supervisor import (
     BACKOFF,
     BACKOFF_MOST,
@@ -365,6 +366,18 @@ class SayingTests(_Tests):
         self.processes[0].protocol.childDataReceived(2, b"Fatal Python error: x\n")
         [event] = self.flushLogged()
         self.assertIn("[worker 1] Fatal Python error: x", event)
+
+    def test_what_python_says_again_and_again(self) -> None:
+        """As much as a traceback has, in 10 s; then how much more there was."""
+        for _ in range(10):
+            self.processes[0].protocol.childDataReceived(2, b"From a callback\n" * 100)
+        self.assertEqual(len(self.flushLogged()), worker_process.MOST_LINES)
+        self.reactor.advance(worker_process.WINDOW)
+        self.processes[0].protocol.childDataReceived(2, b"the next\n")
+        self.assertEqual(
+            self.flushLogged()[worker_process.MOST_LINES :],
+            ["[worker 1] (900 more lines of its standard error)", "[worker 1] the next"],
+        )
 
     def setUp(self) -> None:
         self.logged: list[str] = []
