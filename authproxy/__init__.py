@@ -7,8 +7,8 @@ The layers, from the bytes up; a module imports only from those above it in this
     forwarding, sites, spellings, guards, pages, acme
                         what is forwarded, which site it is for, who may not have it, the answers
                         that are made here
-    settings, places, values, crosschecks, config, toml
-                        the way from a TOML file to settings, and back
+    settings, places, values, presets, crosschecks, config, toml
+                        the way from a TOML file to settings, and back; what is known of CDNs
     deadlines, errors, saying, linefile, accesslog, sitecounts, counters, notify, operations_log
                         clocks, faults and their statuses, request lines, what is counted, the
                         service manager, the log of operations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from .settings import GuardSettings, Settings, SiteSettings
+from .settings import GuardSettings, Settings, SiteSettings, Trust
 from .trust import UNIX_PEER
 from .wire.grammar import TARGET
 
@@ -17,6 +17,7 @@ def problems(settings: Settings) -> list[tuple[str, str]]:
     """(key, what is wrong and the cure), in the order of the file."""
     return [
         *_listeners(settings),
+        *_trust(settings.trust),
         *_limits(settings),
         *_health(settings),
         *_sites(settings),
@@ -28,6 +29,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
     found = []
     for key, cidrs in (
         ("trust.proxies", settings.trust.proxies),
+        ("trust.preset_networks", settings.trust.preset_networks),
         ("listen.proxy_protocol_from", settings.listen.proxy_protocol_from),
     ):
         if any(cidr.endswith("/0") for cidr in cidrs):
@@ -53,7 +55,8 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
             )
         found += [(f"site[{number}].{key}", message) for key, message in _twice_guarded(site)]
     found += _passed_by(settings)
-    if settings.listen.plain_http == "serve" and not settings.trust.proxies:
+    in_front = settings.trust.proxies or settings.trust.presets
+    if settings.listen.plain_http == "serve" and not in_front:
         found.append(
             (
                 "trust.proxies",
@@ -84,6 +87,20 @@ def _listeners(settings: Settings) -> Iterator[tuple[str, str]]:
             "listen.plain_http",
             'http redirects to https, but listen.https is empty. Write plain_http = "serve"'
             " behind another TLS terminator, or public_https_port where https is elsewhere.",
+        )
+
+
+def _trust(trust: Trust) -> Iterator[tuple[str, str]]:
+    if trust.preset_networks and not trust.presets:
+        yield (
+            "trust.preset_networks",
+            'these belong to a preset, and there is none. Write presets = ["cloudflare"], or name'
+            " proxies of your own in trust.proxies.",
+        )
+    if trust.address_field and not trust.proxies:
+        yield (
+            "trust.address_field",
+            "nobody is there to write it: trust.proxies is empty. Name your proxies there.",
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from .trust import UNIX_PEER, Client
+from .trust import ADDRESS_FIELDS, UNIX_PEER, Client
 from .wire.framing import options
 from .wire.heads import CHUNKED, Fields, RequestHead, ResponseHead
 
@@ -25,8 +25,9 @@ HOP_BY_HOP = {
 }  # and every Proxy-*: between a client and its own proxy
 # What authentik, or something behind it, could take for the word of its proxy.
 IDENTITY = {
-    b"forwarded": "RFC 7239's form of the three below",
-    b"x-real-ip": "nginx's habit",
+    **ADDRESS_FIELDS,
+    b"cf-connecting-ipv6": "Cloudflare's, beside an IPv4 address that it made up",
+    b"forwarded": "RFC 7239's form of X-Forwarded-*",
 }  # and every X-Forwarded-*
 # Identity too, but nothing of ours replaces it: kept when the peer is a trusted proxy.
 CLIENT_CERTIFICATE = {

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import acme, pages
+from . import acme, pages, presets
 from .accesslog import AccessLog
 from .deadlines import Deadlines
 from .errors import kind_of
@@ -21,7 +21,6 @@ from .saying import CLIENT, HERE, UPSTREAM, Sayings
 from .settings import Settings
 from .sitecounts import SiteCounts
 from .sites import SiteTable, hsts_applies, name_of
-from .trust import TrustedNetworks
 from .upstream.pool import Pool
 from .wire.errors import ProtocolError
 from .wire.heads import HeadLimits, RequestHead, ResponseHead
@@ -116,7 +115,7 @@ class Gateway:
         self.timeouts = settings.timeouts
         self.retries = settings.pool.retries
         self.head_limits = HeadLimits(limits.head_bytes, limits.line_bytes, limits.fields)
-        self.networks = TrustedNetworks(settings.trust.proxies)
+        self.networks = presets.trusted(settings.trust)
         self.sites = sites
         self._table = SiteTable(sites)
         self.count_sites(sites)
@@ -152,7 +151,7 @@ class Gateway:
         exchange.site = site
         if not client.host:
             client.host = site.fallback_host  # HTTP/1.0 without Host
-        if not client.trusted and b"x-forwarded-proto" in head.named:
+        if not client.trusted and not client.chain and b"x-forwarded-proto" in head.named:
             self._doubt(client)
         if b"via" in head.named and _in_a_loop(head):
             self.count_refused("loop")

@@ -35,6 +35,10 @@ ServerName = Annotated[str, Form("server_name")]
 CIDR = Annotated[str, Form("cidr")]
 Path = Annotated[str, Form("path")]
 GuardPath = Annotated[str, Form("guard_path")]
+AddressField = Literal[
+    "", "CF-Connecting-IP", "True-Client-IP", "Fastly-Client-IP", "Fly-Client-IP",
+    "X-Azure-ClientIP", "X-Client-IP", "X-Cluster-Client-IP", "X-Real-IP",
+]  # fmt: skip
 Seconds = Annotated[float, Range(0.1, 7 * 86400, "seconds")]
 Octets = Annotated[int, Range(0, 1 << 40, "octets")]
 Size = Annotated[int, Range(1024, 1 << 24, "octets")]
@@ -142,6 +146,9 @@ class Trust:
     """[trust]. CIDRs, and "unix:" for peers on unix sockets."""
 
     proxies: tuple[CIDR, ...] = ()
+    address_field: AddressField = ""
+    presets: tuple[Literal["cloudflare"], ...] = ()
+    preset_networks: tuple[CIDR, ...] = ()
 
 
 @frozen

@@ -2,7 +2,9 @@
 
 A peer (the TCP neighbour) outside the trusted networks is the client, whatever it says. What a peer
 inside them says of the client in X-Forwarded-For, -Proto and -Host is believed, as far as it can
-be. RFC 7239 has no part in this: authentik does not read Forwarded.
+be; of a CDN, which passes its clients' fields on, only what it writes itself: the address in a
+field of its own, and X-Forwarded-Proto. RFC 7239 has no part in this: authentik does not read
+Forwarded.
 
 Pure: no sockets, no clock.
 """
@@ -19,6 +21,18 @@ from .wire.heads import RequestHead
 
 UNIX_PEER = "unix:"  # a peer on a unix socket has no address; this word stands for it in settings
 MOST_ENTRIES = 64  # of an X-Forwarded-For; a longer one is walked no further
+# Fields that proxies and CDNs use for the one address of the client. Nothing but the one that is
+# chosen is read, and none of them reaches upstream (forwarding.py).
+ADDRESS_FIELDS = {
+    b"cf-connecting-ip": "Cloudflare",
+    b"true-client-ip": "Akamai; Cloudflare's enterprise plan",
+    b"fastly-client-ip": "Fastly",
+    b"fly-client-ip": "Fly.io",
+    b"x-azure-clientip": "Azure Front Door",
+    b"x-client-ip": "some load balancers",
+    b"x-cluster-client-ip": "some load balancers",
+    b"x-real-ip": "nginx's habit",
+}
 _REMEMBERED = 4096  # verdicts on addresses; the same few peers ask for every request
 # An IPv4 address with a port, an IPv6 one in brackets with or without: proxies write all of them.
 _ENTRY = re.compile(r"(?:([0-9.]{7,15})(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?)")
@@ -71,13 +85,42 @@ class TrustedNetworks:
         return any(parsed in network for network in self._networks)
 
 
+class TrustedProxies(TrustedNetworks):
+    """The trusted networks, and whose word is worth what.
+
+    `proxies` are believed wholly, the client's address first from `address_field` (in lower case;
+    b"": there is none). `cdns` are (networks, field): of them address and scheme are believed.
+    """
+
+    def __init__(
+        self,
+        proxies: Iterable[str],
+        address_field: bytes = b"",
+        cdns: Iterable[tuple[Iterable[str], bytes]] = (),
+    ) -> None:
+        proxies = list(proxies)
+        cdns = [(list(networks), field) for networks, field in cdns]
+        super().__init__([*proxies, *(cidr for networks, _ in cdns for cidr in networks)])
+        self._proxies = TrustedNetworks(proxies)
+        self._address_field = address_field
+        self._cdns = [(TrustedNetworks(networks), field) for networks, field in cdns]
+
+    def word_of(self, peer: str) -> tuple[bool, bytes]:
+        """(whether this peer, which is in one of the networks, is believed wholly; the field that
+        has the client's address, or b"")."""
+        for networks, field in self._cdns:
+            if networks.contains(peer):
+                return False, field
+        return True, self._address_field
+
+
 class Client:
     """Who asks, as far as it can be believed.
 
     address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
-    trusted: the peer is in the trusted networks. chain: where a trusted peer spoke for the client,
-    the believed addresses from the client to the peer, else (), as where all of it is garbage.
-    host: the effective host with its port, b"" where the request has none.
+    trusted: the peer is a proxy whose every word is believed. chain: where a peer spoke for the
+    client, the believed addresses from the client to the peer, else (), as where all of it is
+    garbage. host: the effective host with its port, b"" where the request has none.
     """
 
     __slots__ = ("address", "chain", "host", "scheme", "trusted")
@@ -92,35 +135,59 @@ class Client:
         self.host = host
 
 
-def direct(peer: str, scheme: bytes, networks: TrustedNetworks) -> Client:
+class Peer(Client):
+    """The client of a connection. believed: something of what it says is, see TrustedProxies;
+    address_field: the field that has its client's address, or b""."""
+
+    __slots__ = ("address_field", "believed")
+
+    def __init__(self, address: str, scheme: bytes, networks: TrustedProxies) -> None:
+        self.believed = networks.contains(address)
+        wholly, self.address_field = networks.word_of(address) if self.believed else (False, b"")
+        super().__init__(address, scheme, wholly, (), b"")
+
+
+def direct(peer: str, scheme: bytes, networks: TrustedProxies) -> Peer:
     """The client of a connection, as long as no head says otherwise."""
-    return Client(peer, scheme, networks.contains(peer), (), b"")
+    return Peer(peer, scheme, networks)
 
 
-def identify(head: RequestHead, connection: Client, networks: TrustedNetworks) -> Client:
+def identify(head: RequestHead, connection: Peer, networks: TrustedProxies) -> Client:
     """The client of one request on a connection; `connection` is what `direct` made."""
     client = Client(connection.address, connection.scheme, connection.trusted, (), head.host)
-    if connection.trusted:
-        _believe(head, client, networks)
+    if connection.believed:
+        _believe(head, client, connection.address_field, networks)
     return client
 
 
-def _believe(head: RequestHead, client: Client, networks: TrustedNetworks) -> None:
+def _believe(
+    head: RequestHead, client: Client, address_field: bytes, networks: TrustedNetworks
+) -> None:
     listed: list[bytes] = []
     schemes: list[bytes] = []
     hosts: list[bytes] = []
+    named: list[bytes] = []
     for name, value in head.fields:
-        if name == b"x-forwarded-for":
+        if name == address_field:
+            named.append(value)
+        elif name == b"x-forwarded-for":
             listed.append(value)
         elif name == b"x-forwarded-proto":
             schemes.append(value)
         elif name == b"x-forwarded-host":
             hosts.append(value)
-    if listed:
+    # One valid address or none at all: two fields say that one of them came from a client.
+    address = _address_of(named[0]) if len(named) == 1 else None
+    if address is not None:
+        client.chain = (address, client.address) if client.address != UNIX_PEER else (address,)
+        client.address = address
+    elif listed:
         _walk(b",".join(listed), client, networks)
     # One valid value or none at all: a list says that somebody appended to what a client sent.
     if len(schemes) == 1 and (scheme := schemes[0].lower()) in (b"https", b"http"):
         client.scheme = scheme
+    if not client.trusted:
+        return  # a CDN passes its clients' X-Forwarded-Host on
     if len(hosts) == 1 and len(hosts[0]) <= HOST_OCTETS and HOST.fullmatch(hosts[0]):
         client.host = hosts[0]
 

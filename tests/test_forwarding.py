@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import forwarding
-from authproxy.trust import UNIX_PEER, Client
+from authproxy.trust import ADDRESS_FIELDS, UNIX_PEER, Client
 from authproxy.wire.heads import CHUNKED, UNTIL_CLOSE, Fields, RequestHead, ResponseHead
 
 from .wire.generated import token, value
@@ -108,6 +108,8 @@ class RemovedTests(SynchronousTestCase):
                 b"x-forwarded-proto", b"x-forwarded-port", b"x-forwarded-prefix",
                 b"x-forwarded-server", b"x-forwarded-scheme", b"x-forwarded-ssl", b"x-forwarded-",
                 b"x-forwarded-anything", b"x-forwarded-tls-client-cert-info",
+                b"cf-connecting-ip", b"cf-connecting-ipv6", b"true-client-ip", b"fastly-client-ip",
+                *ADDRESS_FIELDS,
             ):  # fmt: skip
                 fields = sent((name, b"192.0.2.66"), (name, b"192.0.2.67"), client=client)
                 self.assertEqual(fields, [(b"host", HOST), *OURS], name)

@@ -13,6 +13,7 @@ from authproxy.trust import (
     UNIX_PEER,
     Client,
     TrustedNetworks,
+    TrustedProxies,
     direct,
     identify,
     normal_address,
@@ -21,7 +22,7 @@ from authproxy.wire.heads import RequestHead
 
 BALANCER = "10.0.0.2"
 STRANGER = "198.51.100.7"
-INSIDE = TrustedNetworks(["10.0.0.0/8", "fd00::/8"])
+INSIDE = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
 SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
 
 
@@ -29,7 +30,7 @@ def client_of(
     *fields: tuple[bytes, bytes],
     peer: str = BALANCER,
     scheme: bytes = b"http",
-    networks: TrustedNetworks = INSIDE,
+    networks: TrustedProxies = INSIDE,
     host: bytes = b"sso.example.com",
 ) -> Client:
     """The client of a request with these fields."""
@@ -204,7 +205,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(client.chain, expected)
 
     def test_unix_peer(self) -> None:
-        networks = TrustedNetworks([UNIX_PEER])
+        networks = TrustedProxies([UNIX_PEER])
         found = client_of((b"x-forwarded-for", b"192.0.2.1"), peer=UNIX_PEER, networks=networks)
         self.assertEqual((found.address, found.chain), ("192.0.2.1", ("192.0.2.1",)))
         for value in (b"garbage", b"", b"unix:"):
@@ -214,7 +215,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(stranger.address, UNIX_PEER)
 
     def test_nobody_becomes_the_unix_peer(self) -> None:
-        networks = TrustedNetworks([UNIX_PEER, "10.0.0.0/8"])
+        networks = TrustedProxies([UNIX_PEER, "10.0.0.0/8"])
         client = client_of((b"x-forwarded-for", b"192.0.2.66, unix:"), networks=networks)
         self.assertEqual(client.address, BALANCER)
 
@@ -277,3 +278,84 @@ class HostTests(SynchronousTestCase):
     def test_http_1_0_without_host(self) -> None:
         client = client_of((b"x-forwarded-host", b"a.example"), host=b"")
         self.assertEqual(client.host, b"a.example")
+
+
+class AddressFieldTests(SynchronousTestCase):
+    """A CDN's own field for the address of its client, and the same of a proxy."""
+
+    EDGE, EDGE6 = "203.0.113.9", "2001:db8:cf::9"
+    CDN = TrustedProxies(
+        ["10.0.0.0/8"], cdns=[(["203.0.113.0/24", "2001:db8:cf::/48"], b"cf-connecting-ip")]
+    )
+
+    def named(self, *values: bytes, peer: str = EDGE, more: bytes = b"") -> str:
+        """The client's address where the field has these values."""
+        fields = [(b"cf-connecting-ip", value) for value in values]
+        if more:
+            fields.append((b"x-forwarded-for", more))
+        return client_of(*fields, peer=peer, networks=self.CDN).address
+
+    def test_from_the_cdn(self) -> None:
+        for peer in (self.EDGE, self.EDGE6):
+            for value, expected in (
+                (b"192.0.2.1", "192.0.2.1"),
+                (b"2001:DB8::1", "2001:db8::1"),
+                (b"::ffff:192.0.2.1", "192.0.2.1"),
+            ):
+                self.assertEqual(self.named(value, peer=peer), expected)
+                self.assertEqual(self.named(value, peer=peer, more=b"192.0.2.66"), expected)
+
+    def test_from_anybody_else(self) -> None:
+        """A forged field from outside, and from a proxy that is no CDN."""
+        self.assertEqual(self.named(b"192.0.2.66", peer=STRANGER), STRANGER)
+        self.assertEqual(self.named(b"192.0.2.66", peer=BALANCER), BALANCER)
+        self.assertEqual(self.named(b"192.0.2.66", peer=BALANCER, more=b"192.0.2.1"), "192.0.2.1")
+        self.assertEqual(self.named(b"192.0.2.66", peer=UNIX_PEER), UNIX_PEER)
+
+    def test_two_fields_or_garbage(self) -> None:
+        """Then X-Forwarded-For counts, and without that the peer."""
+        for values in (
+            (b"192.0.2.66", b"192.0.2.67"), (b"192.0.2.66", b"192.0.2.66"), (b"192.0.2.66", b""),
+            (b"192.0.2.66, 192.0.2.67",), (b"",), (b"garbage",), (b"fe80::1%eth0",),
+            (b"192.0.2.66 192.0.2.67",), (b"\xff" * 100,), (b"1" * 30000,), (b"unix:",), (),
+        ):  # fmt: skip
+            self.assertEqual(self.named(*values), self.EDGE, values)
+            self.assertEqual(self.named(*values, more=b"192.0.2.5, 192.0.2.1"), "192.0.2.1")
+
+    def test_a_balancer_behind_the_cdn(self) -> None:
+        """The peer is the balancer: its list is walked, past the CDN's addresses too."""
+        self.assertEqual(
+            self.named(b"192.0.2.66", peer=BALANCER, more=b"192.0.2.66, 192.0.2.1, 203.0.113.9"),
+            "192.0.2.1",
+        )
+
+    def test_what_else_is_believed_of_a_cdn(self) -> None:
+        """The scheme, which it writes. Not the host, which it passes on as its client sent it."""
+        client = client_of(
+            (b"cf-connecting-ip", b"192.0.2.1"),
+            (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-host", b"evil.example"),
+            peer=self.EDGE,
+            networks=self.CDN,
+        )
+        self.assertEqual((client.scheme, client.host), (b"https", b"sso.example.com"))
+        self.assertFalse(client.trusted)  # nor client certificates
+        self.assertEqual(client.chain, ("192.0.2.1", self.EDGE))
+
+    def test_a_cdn_that_is_also_named_as_a_proxy(self) -> None:
+        networks = TrustedProxies(["0.0.0.0/0"], cdns=[(["203.0.113.0/24"], b"cf-connecting-ip")])
+        client = client_of(
+            (b"x-forwarded-host", b"evil.example"), peer=self.EDGE, networks=networks
+        )
+        self.assertEqual((client.host, client.trusted), (b"sso.example.com", False))
+
+    def test_a_field_of_proxies(self) -> None:
+        networks = TrustedProxies(["10.0.0.0/8", UNIX_PEER], b"x-real-ip")
+        fields = [(b"x-real-ip", b"192.0.2.1"), (b"x-forwarded-for", b"192.0.2.66")]
+        client = client_of(*fields, peer=BALANCER, networks=networks)
+        self.assertEqual((client.address, client.trusted), ("192.0.2.1", True))
+        self.assertEqual(client.chain, ("192.0.2.1", BALANCER))
+        client = client_of(*fields, peer=UNIX_PEER, networks=networks)
+        self.assertEqual((client.address, client.chain), ("192.0.2.1", ("192.0.2.1",)))
+        self.assertEqual(client_of(*fields, peer=STRANGER, networks=networks).address, STRANGER)
+        self.assertEqual(client_of(fields[0]).address, BALANCER)  # no such field is configured

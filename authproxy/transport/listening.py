@@ -93,7 +93,7 @@ class _Accepting(_Base):
         self.stopReading()
 
     def _say(self, why: str) -> None:
-        message = f"Accepting pauses, and clients wait in the queue: {why}"
+        message = f"Accepting pauses: {why} Clients wait in the queue."
         self.factory.say(message, "accepting pauses", SAID_AGAIN, side=HERE)
 
     def _resume(self) -> None:

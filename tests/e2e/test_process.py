@@ -100,7 +100,7 @@ class Starts(EndToEnd):
         shown, kept = [], []
         for verb in ("made", "uses"):
             proxy = stage.proxy(document, environ={"STATE_DIRECTORY": str(state)})
-            self.assertIn(f"authproxy {verb} a self-signed one in {state}", proxy.stderr)
+            proxy.says(f"authproxy {verb} a self-signed one in {state}")
             shown.append(ssl.get_server_certificate((LOOPBACK, proxy.https)))
             kept.append(self._private(state))
             proxy.popen.terminate()
@@ -503,17 +503,19 @@ class ProxyProtocol(EndToEnd):
         cls.origin = stage.origin()
         listen = {"proxy_protocol_from": [f"{LISTED}/32"], "plain_http": "serve"}
         url = f"http://{LOOPBACK}:{cls.origin.port}"
-        cls.proxy = stage.proxy(stage.configuration(url, listen=listen))
+        trust = {"presets": ["cloudflare"]}
+        cls.proxy = stage.proxy(stage.configuration(url, listen=listen, trust=trust))
 
-    def _client(self, header: bytes) -> str:
+    def _client(self, header: bytes, *fields: str) -> str:
         """The client that upstream sees, over TLS; the header is in a segment with the handshake."""
         tls = self.stage.client_tls()
         with connect(self.proxy.https, source=LISTED) as raw:
             raw.sendall(header)
             with tls.wrap_socket(raw, server_hostname=HOST) as sock:
-                sock.sendall(request("/", "Accept: application/json"))
+                sock.sendall(request("/", "Accept: application/json", *fields))
                 answer = response(sock)
         self.assertEqual(answer.seen("x-forwarded-for"), [answer.json["client"]])
+        self.assertEqual(answer.seen("cf-connecting-ip"), [])
         return str(answer.json["client"])
 
     def test_version_1(self) -> None:
@@ -532,6 +534,18 @@ class ProxyProtocol(EndToEnd):
             header = V2 + b"\x21" + code + len(addresses).to_bytes(2, "big") + addresses
             self.assertEqual(self._client(header), source)
         self.assertEqual(self._client(V2 + b"\x20\x00\0\0"), LISTED)  # LOCAL: a health check
+
+    def test_cloudflare_behind_a_balancer(self) -> None:
+        """Who the header names is the peer: Cloudflare's word is taken, a stranger's is not."""
+        named = "CF-Connecting-IP: 192.0.2.77"
+        for source, client in (
+            ("104.16.0.7", "192.0.2.77"), ("192.0.2.7", "192.0.2.7"),
+        ):  # fmt: skip
+            header = f"PROXY TCP4 {source} 192.0.2.1 40000 443\r\n".encode()
+            self.assertEqual(self._client(header, named), client)
+        header = b"PROXY TCP6 2606:4700::7 2001:db8::1 40000 443\r\n"
+        self.assertEqual(self._client(header, named), "192.0.2.77")
+        self.assertEqual(self._client(header, named, named), "2606:4700::7")
 
     def test_header_and_request_in_one_segment(self) -> None:
         with connect(self.proxy.http, source=LISTED) as sock:
