@@ -218,7 +218,10 @@ def notes(pair: Pair, hosts: Sequence[str], now: float) -> list[str]:
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     said = []
     if moment < begins:
-        said.append(f"The certificate is valid only from {begins:%Y-%m-%d %H:%M} UTC.")
+        said.append(
+            f"The certificate is valid only from {begins:%Y-%m-%d %H:%M} UTC. Wait, or correct the"
+            " clock of this machine."
+        )
     if moment > ends:
         said.append(f"The certificate expired on {ends:%Y-%m-%d %H:%M} UTC. Renew it.")
     elif moment > ends - EXPIRES_SOON:
@@ -228,7 +231,7 @@ def notes(pair: Pair, hosts: Sequence[str], now: float) -> list[str]:
         names = ", ".join(names_of(certificate)) or "no name"
         said.append(
             f"The certificate is not for {', '.join(uncovered)} (it is for {names}): browsers will"
-            " refuse it there."
+            " refuse it there. Have one issued for them, or correct hosts."
         )
     return said
 

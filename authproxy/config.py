@@ -128,7 +128,9 @@ def loads(
     except ValueError as e:  # a TOMLDecodeError, or a number of thousands of digits
         return Settings(path=file), [Problem(file, "", f"this is not TOML: {e}.")]
     except RecursionError:
-        return Settings(path=file), [Problem(file, "", "brackets are nested too deeply.")]
+        return Settings(path=file), [
+            Problem(file, "", "brackets are nested too deeply. Write fewer of them.")
+        ]
     overridden = {name: value for name, value in (overrides or {}).items() if value is not None}
     problems = _override(document, overridden)
     found = []

@@ -75,8 +75,8 @@ class Control(Service):
         except (OSError, ListenError) as e:
             reason = e.strerror if isinstance(e, OSError) else str(e)
             log.warn(
-                "No control socket at {path}: {reason} `authproxy reload` will not work, SIGHUP"
-                " does. Set control in [listen] to a path of its own.",
+                "this machine: No control socket at {path}: {reason} `authproxy reload` will not"
+                " work, SIGHUP does. Set control in [listen] to a path of its own.",
                 path=self.path,
                 reason=reason,
             )

@@ -33,7 +33,13 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
         ("listen.proxy_protocol_from", settings.listen.proxy_protocol_from),
     ):
         if any(cidr.endswith("/0") for cidr in cidrs):
-            found.append((key, "everybody is believed: any client can choose its own address."))
+            found.append(
+                (
+                    key,
+                    "everybody is believed: any client can choose its own address. Name the"
+                    " networks of your proxies alone.",
+                )
+            )
     for number, site in enumerate(settings.sites, 1):
         verify = site.upstream_verify.mode
         far = [upstream for upstream in site.upstreams if not upstream.loopback_or_unix]
@@ -42,7 +48,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                 (
                     f"site[{number}].upstream_verify",
                     f"the certificate of {far[0]} is not verified: whoever is in between can read"
-                    " and change everything.",
+                    ' and change everything. Write "ca:/path.pem" or a pin.',
                 )
             )
         elif far and far[0].scheme == "http":
@@ -50,7 +56,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                 (
                     f"site[{number}].upstream",
                     f"{far[0]} is plain HTTP to another machine: passwords and cookies can be read"
-                    " on the way.",
+                    " on the way. Use https:// (authentik's port 9443).",
                 )
             )
         found += [(f"site[{number}].{key}", message) for key, message in _twice_guarded(site)]
@@ -70,7 +76,11 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
 def _listeners(settings: Settings) -> Iterator[tuple[str, str]]:
     listen = settings.listen
     if not listen.http and not listen.https:
-        yield "listen", "nothing to listen on: http and https are both empty lists."
+        yield (
+            "listen",
+            "nothing to listen on: http and https are both empty lists. Leave one out, or name"
+            " addresses.",
+        )
     known: dict[str, str] = {}
     admin = (listen.admin,) if listen.admin else ()
     for key, addresses in (("http", listen.http), ("https", listen.https), ("admin", admin)):
@@ -107,9 +117,15 @@ def _trust(trust: Trust) -> Iterator[tuple[str, str]]:
 def _limits(settings: Settings) -> Iterator[tuple[str, str]]:
     limits = settings.limits
     if limits.line_bytes > limits.head_bytes:
-        yield "limits.line_bytes", "one line cannot be larger than limits.head_bytes allows."
+        yield (
+            "limits.line_bytes",
+            "one line cannot be larger than limits.head_bytes allows. Lower it, or raise that.",
+        )
     if settings.pool.idle > settings.pool.connections:
-        yield "pool.idle", "more idle connections than pool.connections allows in all."
+        yield (
+            "pool.idle",
+            "more idle connections than pool.connections allows in all. Lower it, or raise that.",
+        )
 
 
 def _health(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -132,12 +148,16 @@ def _sites(settings: Settings) -> Iterator[tuple[str, str]]:
         for host in site.hosts:
             owner = owners.setdefault(host, number)
             if owner != number:
-                yield f"site[{number}].hosts", f'"{host}" is already a host of site[{owner}].'
+                yield (
+                    f"site[{number}].hosts",
+                    (f'"{host}" is already a host of site[{owner}]. Leave it to one of them.'),
+                )
         if not site.hosts:
             if without_hosts:
                 yield (
                     f"site[{number}].hosts",
-                    f"site[{without_hosts}] has no hosts either; only one can serve all others.",
+                    f"site[{without_hosts}] has no hosts either; only one can serve all"
+                    " others. Name the hosts of one of them.",
                 )
             without_hosts = without_hosts or number
 
@@ -146,10 +166,14 @@ def _site(site: SiteSettings) -> Iterator[tuple[str, str]]:
     if not site.upstreams:
         yield "upstream", 'the list is empty. Write upstream = "https://10.0.0.5:9443".'
     elif len({upstream.scheme for upstream in site.upstreams}) > 1:
-        yield "upstream", "the servers of one site are all https:// or all plain (http://, unix:)."
+        yield (
+            "upstream",
+            "the servers of one site are all https:// or all plain (http://, unix:). Write one"
+            " kind.",
+        )
     if bool(site.certificate) != bool(site.private_key):
         missing = "private_key" if site.certificate else "certificate"
-        yield missing, "certificate and private_key belong together: this one is missing."
+        yield missing, "certificate and private_key belong together: this one is missing. Add it."
     for number, guard in enumerate(site.guards, 1):
         yield from ((f"guard[{number}].{key}", message) for key, message in _guard(guard))
 

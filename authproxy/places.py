@@ -43,7 +43,7 @@ def text(value: Any) -> str:
         cure = "" if isinstance(value, (dict, list)) else f' Write "{shown(value)}".'
         raise ValueError(f"must be a text in quotes, not {shown(value)}.{cure}")
     if "\0" in value:
-        raise ValueError("may not hold a NUL character.")
+        raise ValueError("may not hold a NUL character. Remove it.")
     return value
 
 

@@ -103,7 +103,10 @@ class Reloads(Service):
 
     def _reloaded(self, problem: str, before: Settings) -> str:
         if problem:
-            log.error("The reload is refused, and the old settings stay:\n{why}", why=problem)
+            log.error(
+                "this machine: The reload is refused, and the old settings stay:\n{why}",
+                why=problem,
+            )
             status = "STATUS=serving; the last reload was refused"
         else:
             # What was read names other files, perhaps.
@@ -167,7 +170,8 @@ class Reloads(Service):
     def _renewed(self, problem: str) -> str:
         if problem:
             log.error(
-                "Certificate files have changed and cannot be used; the old ones stay:\n{why}",
+                "this machine: Certificate files have changed and cannot be used; the old ones"
+                " stay:\n{why}",
                 why=problem,
             )
         else:

@@ -223,11 +223,16 @@ def _certificate_of(connection: SSL.Connection) -> x509.Certificate:
     except ValueError:
         certificate = None
     if certificate is None:
-        raise VerificationError("Upstream sent no certificate that can be read.")
+        raise VerificationError(
+            "Upstream sent no certificate that can be read. Give it another one."
+        )
     try:
         certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise VerificationError("Upstream's certificate has a key of an unknown kind.") from None
+        raise VerificationError(
+            "Upstream's certificate has a key of an unknown kind. Give it one with an EC or RSA"
+            " key."
+        ) from None
     return certificate
 
 

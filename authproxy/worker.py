@@ -103,9 +103,7 @@ class Worker:
         self._sockets = {
             address: socket.socket(fileno=FIRST_SOCKET + n) for n, address in enumerate(addresses)
         }
-        door = tap.make_service(
-            settings, handover.identity, self._reactor, self._sockets, self
-        )
+        door = tap.make_service(settings, handover.identity, self._reactor, self._sockets, self)
         door.privilegedStartService()
         door.startService()
         self._door = door

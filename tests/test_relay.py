@@ -60,7 +60,7 @@ class _Tests(SynchronousTestCase):
         self.assertEqual(self.world.gateway.exchanges, 0)
         self.assertEqual(self.world.pool.open, 0)
         self.assertEqual(self.world.access.statuses, [101])
-        self.assertEqual(len(self.world.deadlines), 1)  # the pool's own
+        self.assertEqual(len(self.world.deadlines), 2)  # the pool's own, and what counts faults
 
 
 class AskingTests(_Tests):

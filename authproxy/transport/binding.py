@@ -216,5 +216,8 @@ def _explain(address: ListenAddress, reason: Any) -> str:
             " systemd unit gives it), and a unix socket a directory that this user may write."
         )
     if code == errno.EADDRNOTAVAIL:
-        return f"{address}: no interface of this machine has that address."
+        return (
+            f"{address}: no interface of this machine has that address. Correct it, or write [::]"
+            " for all of them."
+        )
     return f"{address}: {reason}."

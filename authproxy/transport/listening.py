@@ -93,8 +93,12 @@ class _Accepting(_Base):
         self.stopReading()
 
     def _say(self, why: str) -> None:
-        message = f"Accepting pauses: {why} Clients wait in the queue."
-        self.factory.say(message, "accepting pauses", SAID_AGAIN, side=HERE)
+        self.factory.say(
+            f"Accepting pauses: {why} Clients wait in the queue.",
+            "accepting pauses",
+            SAID_AGAIN,
+            side=HERE,
+        )
 
     def _resume(self) -> None:
         if self.connected and not self.disconnecting:

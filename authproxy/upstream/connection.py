@@ -338,7 +338,11 @@ class Connection(protocol.Protocol):
         if self._exchange is None:
             self.close()
         elif self._receive == self._receive_head:
-            self._fail(TimedOut("no response from upstream within timeouts.first_byte"))
+            self._fail(
+                TimedOut(
+                    "no response from upstream within timeouts.first_byte. Its log may say why."
+                )
+            )
         else:
             self._fail(TimedOut("the response of upstream came to a halt (timeouts.upstream_idle)"))
 
@@ -381,7 +385,8 @@ class Connection(protocol.Protocol):
         try:
             if self._body is None or not reason.check(ConnectionDone):
                 raise ConnectionCut(
-                    "upstream closed the connection before its response was complete"
+                    "upstream closed the connection before its response was complete. Its log may"
+                    " say why."
                 )
             self._body.end_of_input()
         except (UpstreamError, ProtocolError) as e:

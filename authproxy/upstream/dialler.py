@@ -73,11 +73,16 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
     if isinstance(reason, VerificationError):
         return NotVerified(str(reason))
     if isinstance(reason, DialTimeout):
-        return TimedOut(f"{name} accepts connections but did not finish a TLS handshake in time")
+        return TimedOut(
+            f"{name} accepts connections but did not finish a TLS handshake in time. Is it"
+            " overloaded, or no TLS server?"
+        )
     if isinstance(reason, SSL.Error):
         return ConnectFailed(_explain_tls(reason, name))
     if isinstance(reason, error.DNSLookupError):
-        return ConnectFailed(f"the name in {name} does not resolve")
+        return ConnectFailed(
+            f"the name in {name} does not resolve. Correct it, or this machine's DNS."
+        )
     if isinstance(reason, error.ConnectionRefusedError):
         return ConnectFailed(f"nothing listens at {name}. Is authentik running?")
     if isinstance(reason, (CancelledError, error.ConnectingCancelledError)):
@@ -97,5 +102,5 @@ def _explain_tls(reason: SSL.Error, name: str) -> str:
             " its TLS port 9443 (https://)."
         )
     if isinstance(reason, SSL.SysCallError):
-        return f"{name} closed the connection during the TLS handshake"
+        return f"{name} closed the connection during the TLS handshake. Its log may say why."
     return f"the TLS handshake with {name} failed: {words}"

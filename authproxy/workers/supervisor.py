@@ -282,8 +282,12 @@ class Supervisor(MultiService):
 
     def _reloaded(self, problem: str, worker: Worker) -> None:
         if problem:
-            log.error("{worker} cannot reload: {problem}", worker=worker, problem=problem)
-            worker.tell("drain")  # and another takes its place
+            log.error(
+                "this machine: {worker} cannot reload, and another takes its place: {problem}",
+                worker=worker,
+                problem=problem,
+            )
+            worker.tell("drain")
 
     def _choose_log(self, path: str) -> None:
         if path != self._loaded.settings.log.access:
