@@ -208,6 +208,20 @@ class Reloads(Staged, SynchronousTestCase):
             until(lambda: "number=0" in proxy.stdout, "the line before")
         self.assertNotIn("number=1", proxy.stdout)
 
+    def test_the_level_of_the_log(self) -> None:
+        """In every process: what a connection did wrong is said by whoever accepted it."""
+        proxy = self.start()
+        for level in ("error", "debug"):
+            self.reload(self.document | {"log": {"level": level}})
+            for _ in range(8):
+                with socket.create_connection((LOOPBACK, proxy.https)) as client:
+                    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    client.recv(1000)
+            if level == "error":
+                self.assertNotIn("plain HTTP on the TLS port", proxy.stderr)
+                self.assertNotIn("Reloaded", proxy.stderr)
+        proxy.says(" debug .*client: plain HTTP on the TLS port")
+
     def test_sighup(self) -> None:
         proxy = self.start()
         self.config.write_text(toml(self.site(hosts=[HOST, OTHER])))
