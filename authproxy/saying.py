@@ -51,7 +51,7 @@ class Sayings:
         kind: str = "",
         again: float = AGAIN,
         *,
-        side: str,
+        side: str = CLIENT,
         level: str = "error",
     ) -> None:
         """Log a fault; one of the same kind (or the same text) within `again` seconds is counted.

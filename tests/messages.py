@@ -29,6 +29,7 @@ NO_MESSAGES = (
     "STATUS=serving; the last reload was refused",  # systemctl's status
     # What OpenSSL says, by which a fault is known.
     "no protocols available", "wrong version number", "packet length too long",
+    "no shared cipher", "alert bad certificate", "alert unknown ca",
     ", in detail",  # of a kind
     "needs entries, and unknown as 'first' or 'refuse'",  # of a programmer to a programmer
 )  # fmt: skip
