@@ -309,7 +309,7 @@ class TellingTests(WorkersTests):
         with stage.connect(self.proxy) as sock:
             sock.sendall(request("/"))
             self.assertEqual(response(sock).status, 503)
-        self.proxy.says(r"\[worker \d\] Site \S+, 503 .*nothing listens at")
+        self.proxy.says(r"\[worker \d\] upstream: Site \S+, 503 .*nothing listens at")
 
 
 class StoppingTests(WorkersTests):
@@ -435,7 +435,7 @@ class StoppingTests(WorkersTests):
         ):
             tls.sendall(request("/"))
             self.assertEqual(response(tls).status, 503)
-        until(lambda: "] Site " in log.read_text(), "the fault in the log")
+        until(lambda: "] upstream: Site " in log.read_text(), "the fault in the log")
         os.kill(pid, signal.SIGTERM)
         until(lambda: not _lives(pid), "it ends")
 
