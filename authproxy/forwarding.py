@@ -72,7 +72,8 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
 
     `append` sends the believed addresses from the client to our peer in X-Forwarded-For instead of
     the client's alone. `dropped` of the result has a word for each field that this client may not
-    say, and for each that was left out for the form of its name.
+    say, and for each that was left out for the form of its name. (What comes through a CDN, which
+    is believed in part, is not counted.)
     """
     fields: Fields = [(b"host", client.host)]
     dropped: list[str] = []
@@ -86,7 +87,7 @@ def request(head: RequestHead, client: Client, append: bool) -> RequestHead:
                 connection = connection + b"," + field[1] if connection else field[1]
             elif client.trusted and name in CLIENT_CERTIFICATE:
                 fields.append(field)
-            elif not client.trusted and name not in _NOT_FORGED:
+            elif not client.trusted and not client.chain and name not in _NOT_FORGED:
                 dropped += _forged(name)
         elif _PLAIN_NAME.fullmatch(name):
             fields.append(field)

@@ -121,9 +121,14 @@ class Client:
     trusted: the peer is a proxy whose every word is believed. chain: where a peer spoke for the
     client, the believed addresses from the client to the peer, else (), as where all of it is
     garbage. host: the effective host with its port, b"" where the request has none.
+
+    Of a connection (`direct`) alone: believed says that something of what it says is, see
+    TrustedProxies; address_field is the field with its client's address, or b"".
     """
 
-    __slots__ = ("address", "chain", "host", "scheme", "trusted")
+    __slots__ = ("address", "address_field", "believed", "chain", "host", "scheme", "trusted")
+    believed: bool
+    address_field: bytes
 
     def __init__(
         self, address: str, scheme: bytes, trusted: bool, chain: tuple[str, ...], host: bytes
@@ -135,24 +140,17 @@ class Client:
         self.host = host
 
 
-class Peer(Client):
-    """The client of a connection. believed: something of what it says is, see TrustedProxies;
-    address_field: the field that has its client's address, or b""."""
-
-    __slots__ = ("address_field", "believed")
-
-    def __init__(self, address: str, scheme: bytes, networks: TrustedProxies) -> None:
-        self.believed = networks.contains(address)
-        wholly, self.address_field = networks.word_of(address) if self.believed else (False, b"")
-        super().__init__(address, scheme, wholly, (), b"")
-
-
-def direct(peer: str, scheme: bytes, networks: TrustedProxies) -> Peer:
+def direct(peer: str, scheme: bytes, networks: TrustedProxies) -> Client:
     """The client of a connection, as long as no head says otherwise."""
-    return Peer(peer, scheme, networks)
+    believed = networks.contains(peer)
+    wholly, address_field = networks.word_of(peer) if believed else (False, b"")
+    client = Client(peer, scheme, wholly, (), b"")
+    client.believed = believed
+    client.address_field = address_field
+    return client
 
 
-def identify(head: RequestHead, connection: Peer, networks: TrustedProxies) -> Client:
+def identify(head: RequestHead, connection: Client, networks: TrustedProxies) -> Client:
     """The client of one request on a connection; `connection` is what `direct` made."""
     client = Client(connection.address, connection.scheme, connection.trusted, (), head.host)
     if connection.believed:

@@ -156,6 +156,13 @@ class CloudflareTests(Conversation):
         self.assertEqual(got[b"x-forwarded-host"], b"sso.example.com")
         self.assertNotIn(b"evil", b" ".join(got.values()))
 
+    def test_what_it_says_is_not_forged(self) -> None:
+        """Its fields on every request are no attack; those of a stranger are counted as one."""
+        for peer, counted in ((EDGE, False), (STRANGER, True)):
+            world = World(self.settings)
+            self.forwarded(world, get(b"/", b"CF-Connecting-IP: 192.0.2.1"), peer)
+            self.assertEqual(bool(sum(world.gateway.dropped_fields.values())), counted)
+
     def test_many_clients_on_one_connection(self) -> None:
         """Cloudflare reuses connections: each request has its own client."""
         world = World(self.settings)

@@ -92,8 +92,7 @@ class Connection(protocol.Protocol):
 
     def settings_changed(self) -> None:
         """The next request is looked at anew: nothing of one before says what it means now."""
-        self._peer = trust.direct(self.opening.peer, b"https", self.gateway.networks)
-        self._client: trust.Client = self._peer
+        self._client = self._peer = trust.direct(self.opening.peer, b"https", self.gateway.networks)
         if self._head is not None:
             self._head.received = None
 
