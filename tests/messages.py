@@ -14,7 +14,7 @@ from .test_layering import MODULES
 OF_MESSAGES = (
     "certificate_copies", "certificates", "commands.copy_keys", "config", "crosschecks", "files",
     "loading", "reloads", "self_signed", "upstream_tls", "values", "transport.binding",
-    "transport.opening", "upstream.dialler",
+    "transport.opening", "upstream.check", "upstream.dialler", "upstream.health",
 )  # fmt: skip
 # Exceptions whose texts reach the log or a person. ProtocolError's is its second argument.
 ERRORS = (

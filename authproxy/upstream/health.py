@@ -135,7 +135,7 @@ class Health:
     def _say(self, lasted: float) -> None:
         if self.up:
             log.info(
-                "Site {site}: {name} is up again; it was down for {lasted:.0f} s.",
+                "upstream: Site {site}: {name} is up again; it was down for {lasted:.0f} s.",
                 site=self.site, name=self.name, lasted=lasted,
             )  # fmt: skip
             return
@@ -147,7 +147,7 @@ class Health:
         else:
             means = "others are asked"
         log.error(
-            "Site {site}: {name} is down ({means}): {why}",
+            "upstream: Site {site}: {name} is down ({means}): {why}",
             site=self.site, name=self.name, means=means, why=self.error,
         )  # fmt: skip
 

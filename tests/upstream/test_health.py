@@ -389,14 +389,19 @@ class SayingTests(_Tests):
         self.assertEqual(level, "error")
         self.assertEqual(
             words,
-            "Site sso: http://10.0.0.0:9000 is down (it is asked all the same, there is no other):"
+            "upstream: Site sso: http://10.0.0.0:9000 is down (it is asked all the same, there is no other):"
             " nothing listens",
         )
         self.until_a_check()
         self.answered()
         self.assertEqual(
             self.said[1:],
-            [("info", "Site sso: http://10.0.0.0:9000 is up again; it was down for 10 s.")],
+            [
+                (
+                    "info",
+                    "upstream: Site sso: http://10.0.0.0:9000 is up again; it was down for 10 s.",
+                )
+            ],
         )
 
     def test_what_it_means(self) -> None:
