@@ -182,6 +182,7 @@ class Gateway:
         self.say(
             f"Site {site.name}, {refusal.status} for {exchange.client.address}: {refusal.words}",
             f"guard {site.name} {refusal.kind}",  # not the address: a client may have many
+            side=CLIENT,
         )
         self.answer_page(exchange, refusal.status, 0, refusal.detail)
         return True

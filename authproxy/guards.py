@@ -231,7 +231,9 @@ def may_hide_others(head: RequestHead, client: Client) -> bool:
     It speaks like one without being trusted, or it is trusted and what it says of its client cannot
     be read. Everybody behind it would have its address, which most often is an inner one.
     """
+    if client.chain:
+        return False  # somebody who is believed has said who it is: a proxy, or a CDN
     if client.trusted:
-        return b"x-forwarded-for" in head.named and not client.chain
+        return b"x-forwarded-for" in head.named
     speaks = b"x-forwarded-for" in head.named or b"x-forwarded-proto" in head.named
     return speaks and near(client.address)
