@@ -569,7 +569,7 @@ class Conversation(SynchronousTestCase):
         world = World(evolve(Settings(), trust=Trust(trusted)), hosts=("sso.example.com",))
         world.site.guards = prepared(self.rules if rules is None else rules)
         self.said: list[tuple[str, str]] = []
-        world.gateway.say = lambda words, kind="", again=0.0: self.said.append((words, kind))  # type: ignore[method-assign]
+        world.gateway.say = lambda words, kind="", *_, **__: self.said.append((words, kind))
         return world
 
     def ask(self, world: World, data: bytes, peer: str = STRANGER) -> Asked:
