@@ -159,7 +159,10 @@ class Admin(Service):
         except ListenError as e:
             if listen.admin_explicit:
                 raise
-            log.warn('this machine: No metrics and no status page: {reason} Or set admin = "".', reason=str(e))
+            log.warn(
+                'this machine: No metrics and no status page: {reason} Or set admin = "".',
+                reason=str(e),
+            )
             return
         with skt:  # the port duplicates it
             unix = skt.family == socket.AF_UNIX
