@@ -51,7 +51,8 @@ class ServiceTests(SynchronousTestCase):
         )
         self.assertEqual(copying, f"+/opt/authproxy/bin/authproxy copy-keys {config}")
         self.assertEqual(
-            self.unit["ExecReload"], [copying, f"/opt/authproxy/bin/authproxy reload {config}"]
+            self.unit["ExecReload"],
+            [f"-{copying}", f"/opt/authproxy/bin/authproxy reload {config}"],
         )
         [again] = directives("authproxy-certificates@.service")["ExecStart"]
         self.assertEqual(f"+{again}", copying)
