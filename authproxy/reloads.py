@@ -121,9 +121,8 @@ class Reloads(Service):
     def _warn_of_restart(self, before: Settings, after: Settings) -> None:
         if before.workers != after.workers:
             log.warn("this machine: workers: their number changes at the next restart.")
-        for name in ("admin", "control"):
-            if getattr(before.listen, name) != getattr(after.listen, name):
-                log.warn("this machine: listen.{name}: it moves at the next restart.", name=name)
+        if before.listen.control != after.listen.control:
+            log.warn("this machine: listen.control: it moves at the next restart.")
 
     def _change(self, load: Callable[[], Loaded]) -> Deferred[str]:
         """Load and adopt. Fires with the reasons why not, or ""."""

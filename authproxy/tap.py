@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python import usage
 
 from . import __version__, config, crosschecks
@@ -167,7 +168,12 @@ def makeService(options: Options) -> IService:
         door = make_service(loaded.settings, loaded.identity, reactor)
     twistd: Mapping[str, Any] = options.parent or {}
     own_log = any(twistd.get(name) for name in ("logfile", "logger", "syslog"))
-    reloads = Reloads(options.source, loaded, door.reload, Notifier(os.environ), reactor)
+
+    def adopt(loaded: Loaded) -> Deferred[Any]:
+        admin.open_new()
+        return maybeDeferred(door.reload, loaded).addCallbacks(admin.commit, admin.give_up)
+
+    reloads = Reloads(options.source, loaded, adopt, Notifier(os.environ), reactor)
     reloads.setServiceParent(door)
     control(options, door, reloads, reactor).setServiceParent(door)
     admin = make_admin(

@@ -143,10 +143,10 @@ class ReloadTests(_Tests):
         self.assertEqual(self.adopted[-1].settings.sites[0].hosts, ("later.example.com",))
 
     def test_addresses_that_stay_until_a_restart(self) -> None:
-        self.write('listen.admin = "127.0.0.1:9"')
+        self.write('listen.control = "/run/other.sock"\nlisten.admin = "127.0.0.1:9"')
         self.assertEqual(self.successResultOf(self.reloads.reload()), "")
-        self.assertTrue(self.logged("listen.admin: it moves at the next restart."))
-        self.assertFalse(self.logged("listen.control"))
+        self.assertTrue(self.logged("listen.control: it moves at the next restart."))
+        self.assertFalse(self.logged("listen.admin"))
 
     def test_the_number_of_workers(self) -> None:
         self.config.write_text(self.config.read_text().replace("workers = 1", "workers = 3"))

@@ -23,7 +23,7 @@ from twisted.web.server import Request, Site
 
 from ..counters import Snapshot
 from ..identity import Identity
-from ..settings import Settings
+from ..settings import ListenAddress, Settings
 from ..transport.binding import ListenError, bind
 from .history import EVERY, History
 from .recent import Recent
@@ -144,26 +144,60 @@ class Admin(Service):
         self._started = sources.steady()
         self._host = socket.gethostname()
         self._site: _Site | None = None
+        self._address: ListenAddress | None = None  # of the settings
+        self._next: tuple[ListenAddress | None, socket.socket | None] = None, None
         self._samples = LoopingCall(self.sample)
         self._samples.clock = reactor
 
     def privilegedStartService(self) -> None:
         """Bind. Raises ListenError, but where the address is only the default, it is done without:
         a second authproxy on a machine must not fail for its metrics."""
+        self.open_new()
+        self.commit()
+
+    # A change has two steps, as that of the other listeners has.
+
+    def open_new(self) -> None:
+        """Bind what listen.admin says now, if that is another address than the one that is open.
+        Raises ListenError: then nothing has changed."""
         listen = self._sources.settings().listen
-        address = listen.admin
-        if address is None:
+        self._next = self._address, None
+        if listen.admin == self._address:
             return
-        try:
-            [skt] = bind(address)
-        except ListenError as e:
-            if listen.admin_explicit:
-                raise
-            log.warn(
-                'this machine: No metrics and no status page: {reason} Or set admin = "".',
-                reason=str(e),
-            )
-            return
+        skt = None
+        if listen.admin is not None:
+            try:
+                [skt] = bind(listen.admin)
+            except ListenError as e:
+                if listen.admin_explicit:
+                    raise
+                log.warn(
+                    'this machine: No metrics and no status page: {reason} Or set admin = "".',
+                    reason=str(e),
+                )
+                return
+        self._next = listen.admin, skt
+
+    def commit(self, _: object = None) -> Any:
+        """Go on there. Fires when the old one is closed."""
+        address, skt = self._next
+        if address == self._address:
+            return None
+        closing = self._close()
+        self._address, self._next = address, (address, None)
+        if address is not None and skt is not None:
+            self._listen(address, skt)
+        return closing
+
+    def give_up(self, reason: Failure) -> Failure:
+        """Stay where it is."""
+        _, skt = self._next
+        if skt is not None:
+            skt.close()
+        self._next = self._address, None
+        return reason
+
+    def _listen(self, address: ListenAddress, skt: socket.socket) -> None:
         with skt:  # the port duplicates it
             unix = skt.family == socket.AF_UNIX
             guard = Guard((address.host, self._host), unix)
@@ -171,14 +205,20 @@ class Admin(Service):
             self.port = self._reactor.adoptStreamPort(skt.fileno(), skt.family, self._site)
             if unix and address.kind == "unix":
                 os.chmod(address.path, 0o660)
+        if self.running:
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self._samples.running:
+            globalLogPublisher.addObserver(self.recent)
+            self._samples.start(EVERY)
+        log.info("The status page is on {where}.", where=self._where())
 
     def startService(self) -> None:
         """Begin to remember what there is to show."""
         super().startService()
         if self.port is not None:
-            globalLogPublisher.addObserver(self.recent)
-            self._samples.start(EVERY)
-            log.info("The status page is on {where}.", where=self._where())
+            self._begin()
 
     def stopService(self) -> Any:
         """Close."""
@@ -186,6 +226,9 @@ class Admin(Service):
         if self._samples.running:
             self._samples.stop()
             globalLogPublisher.removeObserver(self.recent)
+        return self._close()
+
+    def _close(self) -> Any:
         if self._site is not None:
             self._site.close()
         port, self.port = self.port, None

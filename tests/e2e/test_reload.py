@@ -194,6 +194,31 @@ class Reloads(Staged, SynchronousTestCase):
         self.reload()  # and back: the system chooses another
         self.assertRaises(ConnectionRefusedError, connect, port)
 
+    def test_admin_listener(self) -> None:
+        """It moves; where it cannot, nothing has changed."""
+        proxy = self.start()
+        listen = self.document["listen"]
+        with socket.socket() as taken, socket.socket() as fresh:
+            for skt in (taken, fresh):
+                skt.bind((LOOPBACK, 0))
+            taken.listen()
+            busy, port = taken.getsockname()[1], fresh.getsockname()[1]
+            fresh.close()
+            self.reload(self.document | {"listen": listen | {"admin": f"{LOOPBACK}:{port}"}})
+            self.assertEqual(self.scrape(port), 200)
+            wrong = listen | {"admin": f"{LOOPBACK}:{busy}", "http": []}
+            self.config.write_text(toml(self.document | {"listen": wrong}))
+            self.assertIn("in use", ask(self.control, "reload", PATIENCE)["problem"])
+            self.assertEqual(self.scrape(port), 200)
+            connect(proxy.http).close()
+        self.reload()
+        self.assertRaises(ConnectionRefusedError, self.scrape, port)
+
+    def scrape(self, port: int) -> int:
+        with connect(port) as sock:
+            sock.sendall(request("/metrics", host=f"{LOOPBACK}:{port}"))
+            return response(sock).status
+
     def test_access_log(self) -> None:
         proxy = self.start()
         path = self.stage.directory / "access.log"
