@@ -28,6 +28,16 @@ from .upstream_tls import UpstreamTLS
 
 def problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """(key, what is wrong and the cure) of everything that would stop the start."""
+    found = certificate_problems(settings, environ)
+    webroot = settings.listen.acme_webroot
+    if webroot and not os.path.isdir(webroot):
+        found.append(("listen.acme_webroot", f"{webroot} is not a directory. Make it."))
+    found += [("log.access", message) for message in _log(settings.log.access)]
+    return found
+
+
+def certificate_problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The same, of certificates, keys and CAs alone."""
     found = []
     for number, site in enumerate(settings.sites, 1):
         if site.certificate and site.private_key:
@@ -41,10 +51,6 @@ def problems(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, 
             except CertificateError as e:
                 found.append(_problem(number, e))
                 break  # the others would fail in the same way
-    webroot = settings.listen.acme_webroot
-    if webroot and not os.path.isdir(webroot):
-        found.append(("listen.acme_webroot", f"{webroot} is not a directory. Make it."))
-    found += [("log.access", message) for message in _log(settings.log.access)]
     return found
 
 

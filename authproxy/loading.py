@@ -48,7 +48,17 @@ class Source:
         return Loaded(text, settings, self.identity(settings))
 
     def renewed(self, loaded: Loaded) -> Loaded:
-        """The same settings with the certificates as they are on disk now. Raises ConfigError."""
+        """The same settings with the certificates as they are on disk now. Raises ConfigError.
+
+        What upstream is verified with is looked at, too: workers read it themselves, and one that
+        finds it damaged can only end.
+        """
+        problems = [
+            config.named(loaded.settings.path, key, message, self.overrides)
+            for key, message in files.certificate_problems(loaded.settings, self.environ)
+        ]
+        if problems:
+            raise ConfigError(problems)
         return evolve(loaded, identity=self.identity(loaded.settings))
 
     def identity(self, settings: Settings) -> Identity:

@@ -4,7 +4,7 @@
     look      only the certificates, when their files have changed on disk
 
 What is read is checked first. If anything is wrong with it, all of it is refused and the old one
-stays. One change is made at a time; who asks meanwhile gets the one after it.
+stays. One change is made at a time; all who ask meanwhile share the one after it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ from .transport.binding import ListenError
 # Seconds between two looks at the files. What has changed is taken at the look after, if it has not
 # changed again: certbot replaces a key and its chain one after the other.
 LOOK = 5.0
+# Seconds until files that were refused are tried again as they are: what was wrong may have been a
+# directory, or a shortage, that has passed.
+AGAIN = 60.0
 OVERLAP = "A listener that overlaps one that is open can only be changed by a restart."
 
 log = Logger()
 
-# What tells that a file is another one: (path, inode, octets, nanoseconds).
-Signature = tuple[tuple[str, int, int, int], ...]
+# What tells that a file is another one, or may be read by others: (path, inode, octets, nanoseconds
+# of its content and of its inode: cp -p and chmod move only the second).
+Entry = tuple[str, int, int, int, int]
+Signature = tuple[Entry, ...]
 
 
 class Reloads(Service):
@@ -45,7 +50,8 @@ class Reloads(Service):
     that cannot be, and then nothing has changed.
 
     `loaded` is what is in force, `last` what came of the last change: ("" if it went well, else
-    why not; seconds since the epoch), None where there was none.
+    why not; seconds since the epoch), None where there was none. A reload that was refused is the
+    last one until another: certificates that are renewed meanwhile do not make the file right.
     """
 
     def __init__(
@@ -62,9 +68,14 @@ class Reloads(Service):
         self._adopt = adopt
         self._notifier = notifier
         self._lock = DeferredLock()
-        self._known = self._taken = self._signature()
+        self._asking: list[Deferred[str]] = []  # whose reload has not begun
+        self._refused: tuple[str, float] | None = None  # `last`, where it was a reload
+        # Of the files: what the last look saw, what is in force, what could not be used.
+        self._known = self._taken = self._read = self._signature()
+        self._unusable: Signature = ()
+        self._unusable_until = 0.0
         self._looks = LoopingCall(self.look)
-        self._looks.clock = reactor
+        self._looks.clock = self._clock = reactor
 
     def startService(self) -> None:
         """Look after the certificates."""
@@ -90,7 +101,20 @@ class Reloads(Service):
     def reload(self) -> Deferred[str]:
         """Read everything again. Fires with "" or, one a line, the reasons why the old settings
         stay."""
-        return self._lock.run(self._reload)
+        answer: Deferred[str] = Deferred()
+        self._asking.append(answer)
+        if len(self._asking) == 1:
+            self._lock.run(self._begin)
+        return answer
+
+    def _begin(self) -> Deferred[None]:
+        asking, self._asking = self._asking, []
+
+        def answer(result: str | Failure) -> None:
+            for each in asking:
+                each.callback(result)
+
+        return maybeDeferred(self._reload).addBoth(answer)
 
     def _reload(self) -> Deferred[str]:
         if not self.running:
@@ -98,7 +122,6 @@ class Reloads(Service):
         before = self.loaded.settings
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
-        self._known = self._taken = self._signature()
         return self._change(self._source.load).addCallback(self._reloaded, before)
 
     def _reloaded(self, problem: str, before: Settings) -> str:
@@ -108,14 +131,15 @@ class Reloads(Service):
                 why=problem,
             )
             status = "STATUS=serving; the last reload was refused"
+            self._refused = self.last
         else:
-            # What was read names other files, perhaps.
-            self._known = self._taken = self._signature()
+            self._refused = None
             log.info("Reloaded: new settings are in force.")
             self._warn_of_restart(before, self.loaded.settings)
             self._warn(crosschecks.warnings(self.loaded.settings))
             status = "STATUS=serving; reloaded"
-        self._notifier.send("READY=1", status)
+        if self.running:  # else systemd has heard STOPPING=1 meanwhile
+            self._notifier.send("READY=1", status)
         return problem
 
     def _warn_of_restart(self, before: Settings, after: Settings) -> None:
@@ -127,9 +151,13 @@ class Reloads(Service):
     def _change(self, load: Callable[[], Loaded]) -> Deferred[str]:
         """Load and adopt. Fires with the reasons why not, or ""."""
         before = self.loaded
+        # As they are before they are read: a file that changes after that is not what was read.
+        self._read = self._signature()
 
         def adopt() -> Any:
             self.loaded = load()
+            found = {entry[0]: entry for entry in self._read}
+            self._read = tuple(found.get(entry[0], entry) for entry in self._signature())
             return self._adopt(self.loaded)
 
         def failed(reason: Failure) -> str:
@@ -145,6 +173,8 @@ class Reloads(Service):
             return f"an internal error: {error!r}"
 
         def done(problem: str) -> str:
+            if not problem:  # else what is new in the files is not in force: a look may take it
+                self._taken = self._read
             self.last = problem, time.time()
             return problem
 
@@ -159,21 +189,30 @@ class Reloads(Service):
         self._known = signature
         if signature == self._taken or not settled or self._lock.locked:
             return None
-        self._taken = signature
+        if signature == self._unusable and self._clock.seconds() < self._unusable_until:
+            return None
         return self._lock.run(self._renew)
 
     def _renew(self) -> Deferred[str]:
-        before = self.loaded
-        return self._change(lambda: self._source.renewed(before)).addCallback(self._renewed)
+        before, last = self.loaded, self.last
+        return self._change(lambda: self._source.renewed(before)).addCallback(self._renewed, last)
 
-    def _renewed(self, problem: str) -> str:
+    def _renewed(self, problem: str, last: tuple[str, float] | None) -> str:
         if problem:
+            said = self._unusable == self._known and last is not None and last[0] == problem
+            self._unusable = self._known
+            self._unusable_until = self._clock.seconds() + AGAIN
+            if said:
+                self.last = last
+                return problem
             log.error(
                 "this machine: Certificate files have changed and cannot be used; the old ones"
                 " stay:\n{why}",
                 why=problem,
             )
         else:
+            self._unusable = ()
+            self.last = self._refused or self.last
             log.info("Certificate files have changed: new connections get the new ones.")
             self._warn([])
         return problem
@@ -185,7 +224,7 @@ class Reloads(Service):
     def _signature(self) -> Signature:
         return tuple(self._signatures(self.loaded.settings))
 
-    def _signatures(self, settings: Settings) -> Iterator[tuple[str, int, int, int]]:
+    def _signatures(self, settings: Settings) -> Iterator[Entry]:
         for site in settings.sites:
             verify = site.upstream_verify
             paths = [site.certificate, site.private_key]
@@ -195,6 +234,8 @@ class Reloads(Service):
                 try:
                     status = os.stat(readable_copy(path, self._source.environ))
                 except OSError:
-                    yield path, 0, 0, 0
+                    yield path, 0, 0, 0, 0
                 else:
-                    yield path, status.st_ino, status.st_size, status.st_mtime_ns
+                    yield (
+                        path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+                    )  # fmt: skip

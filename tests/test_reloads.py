@@ -13,7 +13,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.loading import Loaded, Source
-from authproxy.reloads import LOOK, Reloads
+from authproxy.reloads import AGAIN, LOOK, Reloads
 from authproxy.settings import ListenAddress
 from authproxy.transport.binding import ListenError
 
@@ -142,6 +142,28 @@ class ReloadTests(_Tests):
         self.assertEqual(self.successResultOf(second), "")
         self.assertEqual(self.adopted[-1].settings.sites[0].hosts, ("later.example.com",))
 
+    def test_a_storm(self) -> None:
+        """All who ask while one runs share the one after it."""
+        first: Deferred[None] = Deferred()
+        self.answers = [first]
+        asked = [self.reloads.reload() for _ in range(100)]
+        first.callback(None)
+        for each in asked:
+            self.assertEqual(self.successResultOf(each), "")
+        self.assertEqual(len(self.adopted), 2)
+
+    def test_a_stop_while_one_runs(self) -> None:
+        """systemd hears nothing of READY after STOPPING."""
+        first: Deferred[None] = Deferred()
+        self.answers = [first]
+        begun, later = self.reloads.reload(), self.reloads.reload()
+        self.reloads.stopService()
+        first.callback(None)
+        self.assertEqual(self.successResultOf(begun), "")
+        self.assertIn("stopping", self.successResultOf(later))
+        self.assertNotIn("READY=1", [line for lines in self.notes.lines for line in lines])
+        self.reloads.startService()
+
     def test_addresses_that_stay_until_a_restart(self) -> None:
         self.write('listen.control = "/run/other.sock"\nlisten.admin = "127.0.0.1:9"')
         self.assertEqual(self.successResultOf(self.reloads.reload()), "")
@@ -213,3 +235,63 @@ class CertificateTests(_Tests):
         self.successResultOf(self.reloads.reload())
         self.clock.pump([LOOK] * 5)
         self.assertEqual(len(self.adopted), 1)  # the reload had them
+
+    def test_a_reload_that_is_refused_takes_no_certificates(self) -> None:
+        """They are new all the same: a typo in the file must not keep the old ones for ever."""
+        self.renew()
+        good = self.config.read_text()
+        self.config.write_text("[[site")
+        self.assertNotEqual(self.successResultOf(self.reloads.reload()), "")
+        self.assertEqual(self.adopted, [])
+        self.clock.pump([LOOK] * 3)
+        self.assertEqual(len(self.adopted), 1)
+        # And the file is as wrong as it was.
+        self.assertIn("refused: ", self.reloads.told())
+        self.config.write_text(good)
+        self.successResultOf(self.reloads.reload())
+        self.assertIn("in force", self.reloads.told())
+
+    def test_replaced_while_a_reload_runs(self) -> None:
+        """Workers take their time; what they were told is what was read before."""
+        running: Deferred[None] = Deferred()
+        self.answers = [running]
+        begun = self.reloads.reload()
+        self.renew()
+        running.callback(None)
+        self.assertEqual(self.successResultOf(begun), "")
+        self.clock.pump([LOOK] * 3)
+        self.assertEqual(len(self.adopted), 2)
+        self.assertTrue(self.logged("new connections get the new ones"))
+
+    def test_other_content_of_the_same_size_and_time(self) -> None:
+        """As cp -p leaves it: only the inode's own time tells."""
+        path = self.directory / "key.pem"
+        status = os.stat(path)
+        content = path.read_bytes()
+        path.write_bytes(b"#" * len(content))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        self.clock.pump([LOOK] * 3)
+        self.assertTrue(self.logged("there is no key in the file"))
+
+    def test_what_was_refused_is_tried_again(self) -> None:
+        """Something else may have been wrong; it is not said twice."""
+        self.renew()
+        self.answers = [OSError(24, "Too many open files", "x")] * 2
+        self.clock.pump([LOOK] * 3)
+        self.clock.pump([AGAIN] * 2)
+        self.clock.pump([LOOK] * 15)
+        self.assertEqual(len(self.adopted), 3)
+        self.assertEqual(sum("cannot be used; the old ones stay" in line for line in self.said), 1)
+        self.assertIn("in force", self.reloads.told())
+
+    def test_a_ca_that_is_damaged(self) -> None:
+        """Workers would read it by themselves, and could not start with it."""
+        ca = self.directory / "ca.pem"
+        ca.write_bytes(AUTHORITY.cert_pem.bytes())
+        with self.config.open("a") as file:
+            file.write(f'upstream = "https://127.0.0.1:9"\nupstream_verify = "ca:{ca}"\n')
+        self.successResultOf(self.reloads.reload())
+        ca.write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+        self.clock.pump([LOOK] * 3)
+        self.assertEqual(len(self.adopted), 1)
+        self.assertTrue(self.logged("ca.pem: a certificate in the file is damaged"))
