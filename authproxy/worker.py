@@ -118,12 +118,12 @@ class Worker:
         known = [opened.address for opened in self._door.listeners.open]
         fresh = [address for _, address in handover.listeners if address not in known]
         descriptors, self._channel.descriptors = self._channel.descriptors, []
-        self._sockets.clear()
-        self._sockets |= {
-            address: socket.socket(fileno=descriptor)
-            for address, descriptor in zip(fresh, descriptors, strict=True)
-        }
         try:
+            self._sockets.clear()
+            self._sockets |= {
+                address: socket.socket(fileno=descriptor)
+                for address, descriptor in zip(fresh, descriptors, strict=True)
+            }
             self._door.reload(Loaded(handover.text, handover.settings(), handover.identity))
         except (OSError, CertificateError, ConfigError, ListenError) as e:
             return str(e)

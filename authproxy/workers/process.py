@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
@@ -117,6 +117,8 @@ class Worker(ProcessProtocol):
     ) -> Deferred[str]:
         """Let it go on with this, and with the sockets that it does not have yet. Fires with why it
         could not, or "": also when it is gone."""
+        if self._closed:  # its end is not heard of yet
+            return succeed("")
         self._channel.send_descriptors([skt.fileno() for skt in sockets])
         self.tell("reload", **handover)
         self._reloads.append(answer := Deferred[str]())

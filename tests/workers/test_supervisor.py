@@ -552,6 +552,17 @@ class ReloadTests(_Tests):
         [message] = self.processes[2].hears()
         self.assertEqual((message["kind"], message["text"]), ("handover", "text"))
 
+    def test_one_that_is_gone_already(self) -> None:
+        """Its channel is closed, its end not heard of: nobody may wait for its answer for ever."""
+        self.processes[0].channel.connectionLost(Failure(ConnectionDone()))
+        done = self.supervisor.reload(self.loaded())
+        self.processes[1].says("reloaded", problem="")
+        self.successResultOf(done)
+        self.processes[0].protocol.processEnded(Failure(ProcessTerminated(1)))
+        self.reactor.advance(0)
+        [message] = self.processes[2].hears()
+        self.assertEqual((message["kind"], message["text"]), ("handover", "text"))
+
     def test_one_that_cannot_is_replaced(self) -> None:
         done = self.supervisor.reload(self.loaded())
         self.processes[0].says("reloaded", problem="no memory")
