@@ -63,6 +63,12 @@ class Listeners(Generic[T]):
         known = {id(opened.what) for opened in self.open}
         return [opened for opened in self.next if id(opened.what) not in known]
 
+    @property
+    def leaving(self) -> list[Opened[T]]:
+        """What `commit` will close."""
+        wanted = {id(opened.what) for opened in self.next}
+        return [opened for opened in self.open if id(opened.what) not in wanted]
+
     def open_new(self, listen: Listen) -> None:
         """Open what these settings ask for and is not open. Raises ListenError: then nothing
         was changed."""

@@ -186,6 +186,8 @@ class FrontDoor(MultiService):
             self.listeners.give_up()
             raise
         THRESHOLD.set(loaded.settings.log.level)
+        for opened in self.listeners.leaving:
+            opened.what.accept_all()
         self._commit()
         if self._identity is not None:
             self._identity = loaded.identity

@@ -52,10 +52,16 @@ class FakeListener:
 class FakePort:
     """A listening port."""
 
-    def __init__(self, address: ListenAddress, factory: Any) -> None:
+    def __init__(self, address: ListenAddress, factory: Any, adopted: list[Settings]) -> None:
         self.address = address
+        self.adopted = adopted
         self.factory = factory
         self.listening = True
+        self.accepted_by: Settings | None = None  # what was in force
+
+    def accept_all(self) -> None:
+        assert self.listening
+        self.accepted_by = self.adopted[-1]
 
     def getHost(self) -> Any:
         port = self.address.port or 54321
@@ -120,7 +126,7 @@ class _Tests(SynchronousTestCase):
     def _listen(self, address: ListenAddress, listener: object) -> FakePort:
         if address.port in self.refused:
             raise ListenError(f"{address} is refused.", address, self.refused[address.port])
-        port = FakePort(address, listener)
+        port = FakePort(address, listener, self.adopted)
         self.ports.append(port)
         return port
 
@@ -229,6 +235,15 @@ class ReloadTests(_Tests):
         self.assertRaises(OSError, self.door.reload, loaded)
         self.assertEqual(self.listening(), [80, 443])
         self.assertEqual(self.world.gateway.https_port, 0)
+
+    def test_who_waits_at_a_listener_that_goes(self) -> None:
+        """They are served, with what is new; one that is given up again takes nobody."""
+        self.door.reload(self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True))
+        accepted = [(port.address.port, port.accepted_by) for port in self.ports]
+        self.assertEqual(accepted, [(80, None), (443, self.adopted[-1]), (8443, None)])
+        self.unwilling = OSError("no access log")
+        self.assertRaises(OSError, self.door.reload, self.loaded())
+        self.assertEqual([port.accepted_by for port in self.ports[3:]], [None])
 
     def test_an_address_changes_its_scheme(self) -> None:
         where = (ListenAddress("tcp", "::", 80),)

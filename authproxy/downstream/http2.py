@@ -84,6 +84,7 @@ class Connection(protocol.Protocol):
         self._last: int | None = None  # the stream after which the final GOAWAY lets none begin
         self._highest = 0  # of the streams that began
         self._requests = 0
+        self._most_streams = gateway.limits.http2_streams  # as it was told, whatever changes
         self._worn = False  # it is to end when no stream is open: some clients lose what runs
         now = gateway.now()
         self._expires = now + gateway.timeouts.connection_age
@@ -110,7 +111,7 @@ class Connection(protocol.Protocol):
         self.transport.bufferSize = limits.buffer
         self.h2 = h2 = H2Connection(_CONFIG)
         values = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: limits.http2_streams,
+            SettingCodes.MAX_CONCURRENT_STREAMS: self._most_streams,
             SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
             SettingCodes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
         }
@@ -185,7 +186,7 @@ class Connection(protocol.Protocol):
             self._watch()
             return
         ended = event.stream_ended is not None
-        if self._last is not None or len(self.streams) >= gateway.limits.http2_streams:
+        if self._last is not None or len(self.streams) >= self._most_streams:
             if self._last is None:
                 gateway.count_refused("too many HTTP/2 streams at once")
                 self._gate.reset()

@@ -62,6 +62,14 @@ class _Accepting(_Base):
                 continue  # this one client is gone (ECONNABORTED), or a filter refused it (EPERM)
             self._accepted(skt, address)
 
+    def accept_all(self) -> None:
+        """Accept everybody who waits: to their clients these connections are open, and closing
+        the socket would cut them."""
+        before = -1
+        while before != self.sessionno:
+            before = self.sessionno
+            self.doRead()
+
     def _accepted(self, skt: socket.socket, address: Any) -> None:
         transport = None
         try:
@@ -119,6 +127,7 @@ class UNIXPort(_Accepting, unix.Port):
     """A unix listening socket."""
 
     transport = UNIXServer
+    inode = 0  # of our file
 
     def _host_of(self, address: Any) -> str | None:
         return None
@@ -130,8 +139,10 @@ class UNIXPort(_Accepting, unix.Port):
         self._shouldShutdown = False
 
     def connectionLost(self, reason: Any) -> None:
-        """As Twisted's, also where the file is gone already."""
+        """As Twisted's, also where the file is gone already; one in its place is not ours."""
         try:
+            if self.inode and os.stat(self._bindPath).st_ino != self.inode:
+                self._bindPath = b"\0" + self._bindPath
             super().connectionLost(reason)
         except FileNotFoundError:
             tcp.Port.connectionLost(self, reason)
@@ -159,7 +170,9 @@ def listen_on(
             opened = UNIXPort._fromListeningDescriptor(reactor, skt.fileno(), listener)
             opened.mode = 0o660
             opened.backlog = BACKLOG  # it is set anew
-            if not ours:
+            if ours:
+                opened.inode = os.stat(opened._bindPath).st_ino
+            else:
                 opened.outlived()
         else:
             # What is accepted inherits it.

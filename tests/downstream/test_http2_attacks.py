@@ -341,6 +341,17 @@ class TooManyTests(_Tests):
         self.assertEqual((refused.stream_id, refused.error_code), (7, ErrorCodes.REFUSED_STREAM))
         self.assertEqual(len(client.world.origins), 3)
 
+    def test_as_many_as_it_was_told(self) -> None:
+        """A reload that lowers the limit is for connections to come: this one has its word."""
+        client = self.client(http2_streams=4)
+        gateway = client.world.gateway
+        lower = evolve(gateway.settings, limits=evolve(gateway.limits, http2_streams=1))
+        gateway.adopt(lower, gateway.sites)
+        client.raw(*[headers(client, number) for number in (1, 3, 5, 7)])
+        sent = frames_of(client.transport.take())
+        self.assertEqual([frame for frame in sent if isinstance(frame, RstStreamFrame)], [])
+        self.assertEqual(len(client.world.origins), 4)
+
     def test_table_of_the_encoder(self) -> None:
         client = self.client()
         client.h2.update_settings({1: (1 << 32) - 1})

@@ -158,6 +158,18 @@ class TCPTests(_Tests):
         self.loop.turn(5)
         self.assertEqual(self.loop.opened[0].received, b"hello")
 
+    def test_who_waits_when_it_is_given_up(self) -> None:
+        """Closing resets what is in the queue: connections that their clients have already."""
+        port: Any = self.loop.listen(tcp())
+        clients = [self.connect(port) for _ in range(150)]
+        port.accept_all()
+        port.stopListening()
+        self.loop.turn(5)
+        self.assertEqual(len(self.loop.opened), 150)
+        clients[-1].send(b"hello")
+        self.loop.turn(5)
+        self.assertEqual(self.loop.opened[-1].received, b"hello")
+
     def test_a_connection_that_cannot_be_opened(self) -> None:
         """It costs itself only: its place and its descriptor are free again."""
         port = self.loop.listen(tcp())
@@ -268,6 +280,15 @@ class UNIXTests(_Tests):
         port.stopListening()
         self.loop.turn(5)
         self.assertFalse(os.path.exists(self.path))
+
+    def test_a_file_that_is_somebody_elses_by_now_stays(self) -> None:
+        port = self.loop.listen(self.unix)
+        os.unlink(self.path)
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(self.path)
+            port.stopListening()
+            self.loop.turn(5)
+            self.assertTrue(os.path.exists(self.path))
 
     def test_a_stale_file_is_replaced(self) -> None:
         with socket.socket(socket.AF_UNIX) as killed:
