@@ -19,10 +19,13 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from .certificate_copies import runtime_directory
 from .self_signed import state_directory
@@ -32,6 +35,7 @@ from .transport.binding import ListenError, bind
 NAME = "control.sock"
 OF_ROOT = "/run/authproxy"
 LONGEST = 4096  # octets of what is asked
+SILENT = 10.0  # seconds until somebody who has asked nothing is no longer waited for
 
 log = Logger()
 
@@ -82,10 +86,14 @@ class Control(Service):
             )
             return
         with skt:  # the port duplicates it
-            factory: Any = Factory.forProtocol(lambda: _Conversation(self._commands))
+            factory: Any = Factory.forProtocol(
+                lambda: _Conversation(self._commands, self._reactor)
+            )
             factory.noisy = False
-            self._port = self._reactor.adoptStreamPort(skt.fileno(), socket.AF_UNIX, factory)
-            os.chmod(self.path, 0o600)  # adopting it sets another mode
+            port: Any = unix.Port
+            self._port = port._fromListeningDescriptor(self._reactor, skt.fileno(), factory)
+            self._port.mode = 0o600  # it is set anew; with adoptStreamPort to one that is for all
+            self._port.startListening()
 
     def stopService(self) -> Any:
         """Close it, and remove its file if it is still ours."""
@@ -115,11 +123,33 @@ class _Conversation(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = LONGEST
 
-    def __init__(self, commands: Mapping[str, Command]) -> None:
+    def __init__(self, commands: Mapping[str, Command], reactor: Any) -> None:
         self._commands = commands
+        self._reactor = reactor
+        self._patience: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Somebody wants something."""
+        transport: Any = self.transport
+        self._patience = self._reactor.callLater(SILENT, transport.abortConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """He is gone, perhaps before he asked."""
+        self._waited()
+
+    def _waited(self) -> bool:
+        """Whether it was still waited for what he wants; it is no more."""
+        patience, self._patience = self._patience, None
+        if patience is None:
+            return False
+        if patience.active():
+            patience.cancel()
+        return True
 
     def lineReceived(self, line: bytes) -> None:
-        """A command."""
+        """A command; there is one in a conversation."""
+        if not self._waited():
+            return
         try:
             command = json.loads(line)["command"]
             what = self._commands[command]

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from authproxy.control import LONGEST, Control, ask, default_path
+from authproxy.control import LONGEST, SILENT, Control, _Conversation, ask, default_path
 
 
 class ControlTests(TestCase):
@@ -26,6 +30,7 @@ class ControlTests(TestCase):
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = str(self.directory / "control.sock")
         self.asked: list[Deferred[Any]] = []
+        self.answer = True
         self.control = Control(
             self.path,
             {"reload": self.reload, "status": lambda: {"pid": 5}, "bad": self.bad},
@@ -36,7 +41,8 @@ class ControlTests(TestCase):
 
     def reload(self) -> Deferred[Any]:
         self.asked.append(Deferred())
-        self.asked[-1].callback({"problem": "none"})
+        if self.answer:
+            self.asked[-1].callback({"problem": "none"})
         return self.asked[-1]
 
     def bad(self) -> None:
@@ -59,6 +65,40 @@ class ControlTests(TestCase):
         self.assertEqual(await deferToThread(ask, self.path, "status", 60), {"pid": 5})
         self.assertEqual(await deferToThread(ask, self.path, "reload", 60), {"problem": "none"})
         self.assertEqual(len(self.asked), 1)
+
+    async def test_one_command_a_conversation(self) -> None:
+        """However much is sent, and before anything is answered."""
+        self.answer = False
+        asking = self.raw(b'{"command": "reload"}\n' * 50)
+        while not self.asked:
+            await deferLater(reactor, 0.01)
+        await deferToThread(ask, self.path, "status", 60)  # others are answered meanwhile
+        self.asked[0].callback({"problem": "late"})
+        self.assertEqual(json.loads(await asking), {"problem": "late"})
+        self.assertEqual(len(self.asked), 1)
+
+    async def test_who_says_nothing(self) -> None:
+        """He is not waited for, and an answer is, however long it takes."""
+        clock = Clock()
+        silent, asking = (_Conversation({"reload": Deferred}, clock) for _ in range(2))
+        for conversation in (silent, asking):
+            conversation.makeConnection(StringTransport())
+        asking.dataReceived(b'{"command": "reload"}\n')
+        clock.advance(SILENT)
+        self.assertTrue(silent.transport.disconnected)
+        self.assertFalse(asking.transport.disconnected)
+        asking.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_it_is_never_open_to_others(self) -> None:
+        """Not for a moment: what Twisted sets is open to all."""
+        modes: list[int] = []
+        set_mode = os.chmod
+        self.patch(os, "chmod", lambda path, mode: modes.append(mode) or set_mode(path, mode))
+        await maybeDeferred(self.control.stopService)
+        self.control.startService()
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
+        self.assertEqual(set(modes) - {0o600}, set())
 
     async def test_nonsense(self) -> None:
         for line in (
