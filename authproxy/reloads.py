@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,6 +35,9 @@ LOOK = 5.0
 # Seconds until files that were refused are tried again as they are: what was wrong may have been a
 # directory, or a shortage, that has passed.
 AGAIN = 60.0
+# While settings are read and adopted nobody is served: as long as that took, and this many seconds at
+# most, are between it and the next reload.
+MOST_PAUSE = 1.0
 OVERLAP = "A listener that overlaps one that is open can only be changed by a restart."
 
 log = Logger()
@@ -69,6 +72,7 @@ class Reloads(Service):
         self._notifier = notifier
         self._lock = DeferredLock()
         self._asking: list[Deferred[str]] = []  # whose reload has not begun
+        self._free_at = 0.0  # when the next may begin
         self._refused: tuple[str, float] | None = None  # `last`, where it was a reload
         # Of the files: what the last look saw, what is in force, what could not be used.
         self._known = self._taken = self._read = self._signature()
@@ -108,9 +112,18 @@ class Reloads(Service):
         return answer
 
     def _begin(self) -> Deferred[None]:
+        pause = min(self._free_at - self._clock.seconds(), MOST_PAUSE)
+        if pause <= 0:
+            return self._answer()
+        return deferLater(self._clock, pause, self._answer)
+
+    def _answer(self) -> Deferred[None]:
         asking, self._asking = self._asking, []
+        begun = self._clock.seconds()
 
         def answer(result: str | Failure) -> None:
+            now = self._clock.seconds()
+            self._free_at = now + (now - begun)
             for each in asking:
                 each.callback(result)
 

@@ -152,6 +152,26 @@ class ReloadTests(_Tests):
             self.assertEqual(self.successResultOf(each), "")
         self.assertEqual(len(self.adopted), 2)
 
+    def test_pauses(self) -> None:
+        """A reload that took a while gives requests as long before the next, however many ask."""
+
+        def adopt(loaded: Loaded) -> None:
+            self.clock.rightNow += 0.2  # nothing else can run meanwhile
+            self.adopted.append(loaded)
+
+        self.reloads._adopt = adopt
+        self.successResultOf(self.reloads.reload())
+        asked = [self.reloads.reload() for _ in range(100)]
+        self.assertEqual(len(self.adopted), 1)
+        self.clock.advance(0.1)
+        asked += [self.reloads.reload() for _ in range(100)]
+        self.clock.advance(0.11)
+        for each in asked:
+            self.assertEqual(self.successResultOf(each), "")
+        self.assertEqual(len(self.adopted), 2)
+        self.clock.rightNow += 1.0
+        self.successResultOf(self.reloads.reload())
+
     def test_a_stop_while_one_runs(self) -> None:
         """systemd hears nothing of READY after STOPPING."""
         first: Deferred[None] = Deferred()

@@ -238,7 +238,9 @@ class ReloadTests(_Tests):
 
     def test_who_waits_at_a_listener_that_goes(self) -> None:
         """They are served, with what is new; one that is given up again takes nobody."""
-        self.door.reload(self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True))
+        self.door.reload(
+            self.loaded(https=(ListenAddress("tcp", "::", 8443),), https_explicit=True)
+        )
         accepted = [(port.address.port, port.accepted_by) for port in self.ports]
         self.assertEqual(accepted, [(80, None), (443, self.adopted[-1]), (8443, None)])
         self.unwilling = OSError("no access log")
