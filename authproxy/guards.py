@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from .spellings import PLAIN, readings, unpacked
-from .trust import UNIX_PEER, Client, TrustedNetworks
+from .trust import ADDRESS_FIELDS, UNIX_PEER, Client, TrustedNetworks
 from .wire.heads import RequestHead
 
 # What `preset = "inside"` guards, and whom it lets in: loopback, RFC 1918, RFC 4193, link-local.
@@ -30,6 +30,10 @@ INSIDE = (
 MOST_OCTETS = 4096
 MOST_OCTETS_OF_DOUBT = 1024
 MOST_READINGS = 32
+
+# What only proxies say: of somebody else's address, and of themselves.
+_OF_SOMEBODY = frozenset({*ADDRESS_FIELDS, b"x-forwarded-for", b"forwarded"})
+_OF_PROXIES = _OF_SOMEBODY | {b"x-forwarded-proto", b"x-forwarded-host", b"via"}
 
 
 class Refusal(NamedTuple):
@@ -231,9 +235,8 @@ def may_hide_others(head: RequestHead, client: Client) -> bool:
     It speaks like one without being trusted, or it is trusted and what it says of its client cannot
     be read. Everybody behind it would have its address, which most often is an inner one.
     """
-    if client.chain:
-        return False  # somebody who is believed has said who it is: a proxy, or a CDN
+    if client.chain:  # somebody who is believed has said who it is: a proxy, or a CDN
+        return client.obscured
     if client.trusted:
-        return b"x-forwarded-for" in head.named
-    speaks = b"x-forwarded-for" in head.named or b"x-forwarded-proto" in head.named
-    return speaks and near(client.address)
+        return not _OF_SOMEBODY.isdisjoint(head.named)
+    return near(client.address) and not _OF_PROXIES.isdisjoint(head.named)

@@ -120,13 +120,16 @@ class Client:
     address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
     trusted: the peer is a proxy whose every word is believed. chain: where a peer spoke for the
     client, the believed addresses from the client to the peer, else (), as where all of it is
-    garbage. host: the effective host with its port, b"" where the request has none.
+    garbage. obscured: the chain ends at a trusted proxy whose word of its client is garbage. host: the
+    effective host with its port, b"" where the request has none.
 
     Of a connection (`direct`) alone: believed says that something of what it says is, see
     TrustedProxies; address_field is the field with its client's address, or b"".
     """
 
-    __slots__ = ("address", "address_field", "believed", "chain", "host", "scheme", "trusted")
+    __slots__ = (
+        "address", "address_field", "believed", "chain", "host", "obscured", "scheme", "trusted",
+    )  # fmt: skip
     believed: bool
     address_field: bytes
 
@@ -138,6 +141,7 @@ class Client:
         self.trusted = trusted
         self.chain = chain
         self.host = host
+        self.obscured = False
 
 
 def direct(peer: str, scheme: bytes, networks: TrustedProxies) -> Client:
@@ -198,6 +202,7 @@ def _walk(listed: bytes, client: Client, networks: TrustedNetworks) -> None:
     for entry in reversed(listed.rsplit(b",", MOST_ENTRIES)[-MOST_ENTRIES:]):
         address = _address_of(entry)
         if address is None:
+            client.obscured = True
             break
         chain.append(address)
         client.address = address

@@ -565,8 +565,14 @@ class Conversation(SynchronousTestCase):
 
     rules: Sequence[GuardSettings] = (GuardSettings("/if/admin/", allow=("10.0.0.0/8",)),)
 
-    def world(self, *trusted: str, rules: Sequence[GuardSettings] | None = None) -> World:
-        world = World(evolve(Settings(), trust=Trust(trusted)), hosts=("sso.example.com",))
+    def world(
+        self,
+        *trusted: str,
+        rules: Sequence[GuardSettings] | None = None,
+        trust: Trust | None = None,
+    ) -> World:
+        settings = evolve(Settings(), trust=trust or Trust(trusted))
+        world = World(settings, hosts=("sso.example.com",))
         world.site.guards = prepared(self.rules if rules is None else rules)
         self.said: list[tuple[str, str]] = []
         world.gateway.say = lambda words, kind="", *_, **__: self.said.append((words, kind))
@@ -751,6 +757,39 @@ class AddressTests(Conversation):
             world = self.world(trusted, rules=rules)
             self.assertEqual(self.forwarded(world, peer), 200)  # it asks for itself
 
+    def test_a_field_of_the_address_that_cannot_be_read(self) -> None:
+        """A proxy that speaks for somebody whom nobody could tell is not asking for itself."""
+        rules = (GuardSettings("/if/admin/", allow=("10.0.0.0/8",)),)
+        for configured in ("X-Real-IP", ""):
+            trust = Trust(("10.0.0.2/32",), configured)
+            for fields, status in (
+                ((b"X-Real-IP: 198.51.100.7", b"X-Real-IP: 10.1.2.3"), 403),
+                ((b"X-Real-IP: unknown",), 403),
+                ((b"X-Real-IP:",), 403),
+                ((b"X-Real-IP: 198.51.100.7",), 403),
+                ((b"CF-Connecting-IP: 198.51.100.7",), 403),
+                ((b"Forwarded: for=198.51.100.7",), 403),
+                ((b"X-Real-IP: 10.1.2.3",), 200 if configured else 403),
+                ((), 200),
+            ):
+                world = self.world(rules=rules, trust=trust)
+                asked = self.ask(world, get(b"/if/admin/", *fields), "10.0.0.2")
+                self.assertEqual(asked.status, status, (configured, fields))
+
+    def test_a_list_that_ends_in_garbage_at_a_proxy(self) -> None:
+        """The last good address is that of a proxy, and whom that spoke for nobody can tell."""
+        for value, status in (
+            (b"198.51.100.7, unknown, 10.0.0.9", 403),
+            (b"unknown, 10.0.0.9", 403),
+            (b", 10.0.0.9", 403),
+            (b"10.1.2.3, fe80::1%eth0, 10.0.0.8, 10.0.0.9", 403),
+            (b"10.0.0.9", 200),  # it asks for itself
+            (b"10.0.0.8, 10.0.0.9", 200),
+            (b"unknown, 10.1.2.3, 10.0.0.9", 200),  # no proxy: what it says of others is its own
+        ):
+            world = self.world("10.0.0.0/28")
+            self.assertEqual(self.forwarded(world, "10.0.0.2", value), status, value)
+
     def test_a_proxy_that_is_not_trusted(self) -> None:
         """An inner address that speaks for others: everybody would be inside."""
         carrier = (GuardSettings("/if/admin/", allow=("100.64.0.0/10",)),)
@@ -758,7 +797,11 @@ class AddressTests(Conversation):
         world = self.world(rules=carrier)
         self.assertEqual(self.ask(world, get(b"/if/admin/", field), "100.64.0.1").status, 403)
         self.assertEqual(self.ask(world, get(b"/if/admin/"), "100.64.0.1").status, 200)
-        for field in (b"X-Forwarded-For: 10.1.2.3", b"X-Forwarded-Proto: https"):
+        for field in (
+            b"X-Forwarded-For: 10.1.2.3", b"X-Forwarded-Proto: https", b"X-Real-IP: 10.1.2.3",
+            b"Forwarded: for=10.1.2.3", b"CF-Connecting-IP: 10.1.2.3", b"Via: 1.1 other",
+            b"X-Forwarded-Host: sso.example.com",
+        ):  # fmt: skip
             world = self.world()
             self.assertEqual(self.ask(world, get(b"/if/admin/", field), INSIDER).status, 403)
             [words] = [words for words, _ in self.said if "is guarded" in words]
