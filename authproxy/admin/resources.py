@@ -124,7 +124,7 @@ class Guard:
         if request.method not in (b"GET", b"HEAD"):
             return refused(405, "Only GET and HEAD are answered here.")
         # No Host: HTTP/1.0, which no browser speaks and some load balancers do.
-        hosts = request.requestHeaders.getRawHeaders("host", [])
+        hosts = request.requestHeaders.getRawHeaders(b"host", [])
         if not self._unix and not all(map(self._knows, hosts)):
             return refused(
                 421,
@@ -135,8 +135,8 @@ class Guard:
             return refused(403, "Other sites may not ask here.")
         return None
 
-    def _knows(self, host: str) -> bool:
-        name = _PORT.sub("", host).lower().removesuffix(".")
+    def _knows(self, host: bytes) -> bool:
+        name = _PORT.sub("", host.decode("latin-1")).lower().removesuffix(".")
         if name in self._names:
             return True
         try:
@@ -148,11 +148,12 @@ class Guard:
 
 def _of_another_site(request: Request) -> bool:
     """Whether a browser says that another site's page caused this, and not a click on a link."""
-    if request.getHeader("sec-fetch-site") not in ("cross-site", "same-site"):
+    # Octets: as text twisted.web raises what is not UTF-8.
+    if request.getHeader(b"sec-fetch-site") not in (b"cross-site", b"same-site"):
         return False
     return (
-        request.getHeader("sec-fetch-mode") != "navigate"
-        or request.getHeader("sec-fetch-dest") != "document"
+        request.getHeader(b"sec-fetch-mode") != b"navigate"
+        or request.getHeader(b"sec-fetch-dest") != b"document"
     )
 
 

@@ -173,6 +173,15 @@ class GuardTests(ListenerTests):
             for path in PATHS:
                 self.assertIn(self.status(path, host=host), (400, 421), (host, path))
 
+    def test_fields_that_are_no_text(self) -> None:
+        """No 500, and no traceback in the log, for octets that are not UTF-8."""
+        self.assertEqual(self.status(b"/", host=b"\xff\xfe"), 200 if self.unix else 421)
+        for name in (b"Sec-Fetch-Site", b"Sec-Fetch-Mode", b"Sec-Fetch-Dest"):
+            self.assertEqual(self.status(b"/healthz", name + b": \xff"), 200)
+        more = (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Dest: \xff")
+        self.assertEqual(self.status(b"/healthz", *more), 403)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_without_a_host(self) -> None:
         """Load balancers that speak HTTP/1.0 have none; browsers always have one."""
         self.assertEqual(self.status(host=None, version=b"HTTP/1.0"), 200)
