@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from urllib.parse import unquote_to_bytes
 
 MOST_DECODINGS = 5  # one inside the other; nobody means more
 
@@ -26,6 +25,8 @@ _END = re.compile(rb"[\0?#]")
 _DOTS_AT_END = re.compile(rb"(?<=[^/. ])[. ]++(?=/|\Z)")
 _AUTHORITY = re.compile(rb"\A//[^/]*+")
 _BLANKS = bytes(range(0x21)) + b"\x7f"
+_ESCAPE = re.compile(rb"%([0-9a-f]{2})")
+_OCTETS = {b"%02x" % octet: bytes((octet,)).lower() for octet in range(256)}
 _PERCENT_U = re.compile(rb"%u([0-9a-f]{4})")
 # ASCII in more octets of UTF-8 than it needs (RFC 3629 10): the last two hold its seven bits.
 _OVERLONG = re.compile(
@@ -50,12 +51,15 @@ def readings(path: bytes) -> Iterator[bytes]:
 
 
 def unpacked(path: bytes) -> bytes | None:
-    """All that decoding makes of a path, one after the other; None: it does not come to an end."""
+    """All that decoding makes of a path, one after the other; None: it does not come to an end, or
+    grows. (Of one character compatibility forms make up to 18, of 6 octets 33.)"""
     stages = [path]
     for _ in range(MOST_DECODINGS):
         before = stages[-1]
         for fold in (decoded, folded_characters, without_blanks):
             stages.append(fold(stages[-1]))
+            if len(stages[-1]) > len(path):
+                return None
         if stages[-1] == before:
             return b"\n".join(stages)
     return None
@@ -66,7 +70,8 @@ def unpacked(path: bytes) -> bytes | None:
 
 def decoded(path: bytes) -> bytes:
     """Percent-decoding, once."""
-    return unquote_to_bytes(path).lower() if b"%" in path else path
+    # urllib's takes 0.4 us for each "%" that begins no escape: 8 ms for 4096 of them, five times.
+    return _ESCAPE.sub(lambda match: _OCTETS[match[1]], path) if b"%" in path else path
 
 
 def folded_characters(path: bytes) -> bytes:

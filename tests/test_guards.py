@@ -164,6 +164,10 @@ SPELLINGS = (
     (b"/if/user/admin/" + b"%20" * 400, "odd"),
     (b"/x/" + b"%20" * MOST_OCTETS, "odd"),
     (b"/x%2525252525252525" + b"25" * 20, "odd"),
+    (b"/x" + b"%ef%b7%ba" * 9, "odd"),  # each is 18 characters, in 33 octets
+    (b"/x" + b"%ufdfa" * 9, "odd"),
+    (b"/x" + b"%" * 999, "open"),
+    (b"/x%ef%ac%81%c2%bd%ef%bc%85%c3%9f%c4%b0", "open"),  # these do not grow
 )
 
 
@@ -244,7 +248,7 @@ class SpellingTests(SynchronousTestCase):
 
     def test_work_is_bounded(self) -> None:
         """Not by a stopwatch: so many readings are looked at, of so many octets."""
-        worst = b"/xx/if.admin/" + b"%20//;x/%2e/%c0%ae%u0041.\\" * 30
+        worst = b"/xx/if.admin/" + b"%20//;x/%2e/%c0%ae%u0041.\\" * 18
         looked: list[bytes] = []
 
         def counted(path: bytes) -> object:
