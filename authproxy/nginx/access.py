@@ -22,8 +22,8 @@ from .reading import Directive
 _LITERAL = re.compile(r"\^(/[A-Za-z0-9/_-]*)(?:\.\*)?")
 # What a guard's path may be, and every server reads alike.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)*/?")
-_REFUSALS = ("401", "403", "404", "410", "444")
-_EVERYBODY = ("0.0.0.0/0", "::/0")
+_REFUSAL = re.compile(r"[45][0-9]{2}")
+_EVERYBODY = ("0.0.0.0/0", "::/0", "unix:")
 _LOST = (
     "These rules of addresses cannot be written as a guard with the same meaning: whom they kept"
     " out now reaches authentik. Write a [[site.guard]] that does what you mean (docs/guards.md)."
@@ -31,6 +31,10 @@ _LOST = (
 _PATTERNS = (
     "A location with a pattern, or a single path, had other rules than the guard that covers it: it"
     " is guarded now. If it must not be, change the guard."
+)
+_WHOLE_NAMES = (
+    "A guard is of whole names: nginx's location matched longer ones as well (/if/adm is /if/admin"
+    " too), which are open now. If you meant them, write a guard of their full name."
 )
 _STRICTER = "This covers more than nginx's location did: those inside it had other rules."
 
@@ -100,15 +104,24 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def refuses(location: Location) -> Directive | None:
-    """The `return` of a location that refuses everything."""
+    """The `return` of a location that refuses everything, or the `internal` of one that nobody can
+    ask for."""
     return next(
         (
             d
             for d in location.scope.own
-            if d.name == "return" and d.args[:1] and d.args[0] in _REFUSALS
+            if d.name == "internal"
+            or (d.name == "return" and d.args[:1] and _REFUSAL.fullmatch(d.args[0]))
         ),
         None,
     )
+
+
+def closes(location: Location, main: Location) -> bool:
+    """Whether a location that leads to no upstream has rules of its own: what it kept from some, or
+    all (`deny all`), now leads to the site's."""
+    wanted, _ = rules(location)
+    return wanted not in (Rules(), rules(main)[0])
 
 
 def path_of(location: Location) -> str:
@@ -171,6 +184,8 @@ def put(draft: Draft, section: Section, passing: list[Location], refusing: list[
             odd = known.odd_below(path, wanted)
             if odd:
                 draft.say(section, Kind.DIFFERENT, _PATTERNS, *odd)
+            if not path.endswith("/"):
+                draft.say(section, Kind.DIFFERENT, _WHOLE_NAMES, location.directive)
         if path not in guarded:
             guarded.add(path)
             _guard(draft, section, path, wanted, [location.directive], directives, off)

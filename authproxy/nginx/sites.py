@@ -192,6 +192,8 @@ def _put_others(draft: Draft, section: Section, taken: Taken) -> None:
                 _elsewhere(draft, section, location, location.passed_to)
             elif not _redirects(location):
                 draft.account_all(location.directive)
+                if access.closes(location, taken.main):
+                    refusing.append(location)
                 words = (
                     "Not taken: authproxy serves no files and no answers of its own; requests for"
                     " this reach authentik."

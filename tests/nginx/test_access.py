@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from .translated import Result, of_text, site
 
-EVERYBODY = ["0.0.0.0/0", "::/0"]
+EVERYBODY = ["0.0.0.0/0", "::/0", "unix:"]
 LOST = "cannot be written as a guard"
 
 
@@ -45,6 +45,33 @@ class AccessTests(SynchronousTestCase):
             found, guards = self.made(location("/if/admin/", rules, "return" not in rules))
             self.assertEqual(guards, [{"path": "/if/admin/", **guard}], rules)
             self.assertNotIn(LOST, found.text)
+
+    def test_rules_of_what_leads_nowhere(self) -> None:
+        """There nginx asked nobody: to open it would be a surprise."""
+        for rules, guard in (
+            ("deny all;", {"deny": EVERYBODY}),
+            ("allow 10.0.0.0/8; deny all; stub_status;", {"allow": ["10.0.0.0/8"]}),
+            ("deny all; root /var/www;", {"deny": EVERYBODY}),
+            ("return 451;", {"deny": EVERYBODY}),
+            ("return 503 later;", {"deny": EVERYBODY}),
+        ):
+            found, guards = self.made(location("/if/admin/", rules, proxied=False))
+            self.assertEqual(guards, [{"path": "/if/admin/", **guard}], rules)
+        found, guards = self.made(location("= /-/metrics", "deny all;", proxied=False))
+        self.assertEqual(guards, [])
+        self.assertIn(LOST, found.said("ATTENTION"))
+
+    def test_what_is_internal(self) -> None:
+        """Clients cannot ask for it."""
+        _, guards = self.made(location("/if/admin/", "internal;"))
+        self.assertEqual(guards, [{"path": "/if/admin/", "deny": EVERYBODY}])
+
+    def test_names_that_go_on(self) -> None:
+        """nginx's prefix is one of characters, not of names."""
+        for path, said in (("/if/adm", True), ("~ ^/if/adm", True), ("/if/admin/", False)):
+            found, guards = self.made(location(path, "deny all;"))
+            self.assertEqual(len(guards), 1)
+            self.assertEqual("whole names" in found.said("DIFFERENT"), said, path)
 
     def test_rules_without(self) -> None:
         for rules in (
