@@ -60,13 +60,19 @@ class Worker:
         with socket.socket(fileno=DESCRIPTOR) as channel:
             channel.setblocking(False)
             adopt(self._reactor, channel.fileno(), channel.family, self._channel)
+        self._ignore_the_terminal()
         self._reactor.callWhenRunning(self._install_signals)
         self._reactor.run()
 
+    def _ignore_the_terminal(self) -> None:
+        # Its Ctrl-C reaches all processes; the supervisor, which held them back until now
+        # (workers/process.py), says what is to be done.
+        terminal = {signal.SIGINT, signal.SIGHUP}
+        for number in terminal:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, terminal)
+
     def _install_signals(self) -> None:
-        # A terminal's Ctrl-C reaches all processes; the supervisor says what is to be done.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._terminated)
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:

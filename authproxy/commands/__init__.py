@@ -7,6 +7,7 @@ parser, from which completions and manual are made (script/generate).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -46,6 +47,8 @@ def module_of(command: str) -> str:
 
 def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """The console script. Returns the exit status: 2 for a command line that makes no sense."""
+    if arguments is None:
+        _end_at_interrupts()
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -60,3 +63,13 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None =
     module = import_module(module_of(arguments[0]))
     status: int = module.run(arguments[1:], environ)
     return status
+
+
+def _end_at_interrupts() -> None:
+    """Let Ctrl-C end the process without a word, until a command has its own way.
+
+    Python raises KeyboardInterrupt wherever it is: in an import that is a traceback, or is lost,
+    and then nothing ends.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -58,12 +60,18 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     globalLogBeginner.beginLoggingTo(
         [operations_log(sys.stderr, environ)], redirectStandardIO=False
     )
+    # Everything is imported: from here on the directory has to be removed, and the reactor takes
+    # this one's place.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="authproxy-demo-") as directory:
         try:
             return _serve(chosen, dict(environ, STATE_DIRECTORY=directory))
         except (ListenError, CannotListenError) as e:
             print(f"authproxy demo: {e}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 0
 
 
 def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
@@ -123,6 +131,11 @@ def _certificate(environ: Mapping[str, str]) -> ssl.CertificateOptions:
     )
 
 
+def _command() -> str:
+    """How this command is called: from a checkout it is in nobody's PATH."""
+    return "authproxy" if shutil.which("authproxy") else sys.argv[0]
+
+
 def _what_to_try(https: int, http: int, upstream: int, admin: int) -> str:
     secure, plain = f"https://localhost:{https}", f"http://localhost:{http}"
     return f"""
@@ -140,9 +153,9 @@ WebSocket. In another terminal:
     curl -k {secure}/ -H 'Accept: application/json' -H 'X-Forwarded-For: 192.0.2.66'
     curl -i '{plain}/if/user/?next=%2F'                 # 301 to https
     curl -ki {secure}/-/health/ready/
-    authproxy doctor {secure}/ --insecure --http-port {http}
+    {_command()} doctor {secure}/ --insecure --http-port {http}
     # ambiguous framing is refused:
-    curl -ki {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc
+    curl -ki --http1.1 {secure}/ -H 'Transfer-Encoding: chunked' -H 'Content-Length: 3' -d abc
 
 Below, every request writes an access line. Ctrl-C stops both.
 """

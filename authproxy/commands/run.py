@@ -26,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the proxy until it is told to stop. The options are those of `twistd authproxy`."""
+    if {"-h", "--help"} & set(arguments):  # twistd's page begins with twistd
+        parser().print_help()
+        return 0
     sys.argv = ["authproxy", "--nodaemon", "--pidfile=", "authproxy", *arguments]
     twistd.run()
     return 0

@@ -11,8 +11,8 @@ import pathlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -98,14 +98,15 @@ class Worker(ProcessProtocol):
                 0: nothing.fileno(), 1: nothing.fileno(), 2: "r", DESCRIPTOR: theirs.fileno(),
             }  # fmt: skip
             descriptors |= {FIRST_SOCKET + n: skt.fileno() for n, skt in enumerate(sockets)}
-            reactor.spawnProcess(
-                self,
-                sys.executable,
-                # -P: the working directory is nobody's to put modules into.
-                [sys.executable, "-P", "-m", "authproxy.worker"],
-                env=_environment(os.environ),
-                childFDs=descriptors,
-            )
+            with _without_signals():
+                reactor.spawnProcess(
+                    self,
+                    sys.executable,
+                    # -P: the working directory is nobody's to put modules into.
+                    [sys.executable, "-P", "-m", "authproxy.worker"],
+                    env=_environment(os.environ),
+                    childFDs=descriptors,
+                )
             adopt(reactor, ours.fileno(), socket.AF_UNIX, self._channel)
 
     def tell(self, kind: str, **parts: Any) -> None:
@@ -191,6 +192,17 @@ class Worker(ProcessProtocol):
     def _end(self) -> None:
         if self._words and self._closed:
             self._owner.worker_ended(self, self._words)
+
+
+@contextmanager
+def _without_signals() -> Iterator[None]:
+    """A process started in here begins with what a terminal sends its whole group held back, until
+    it ignores it: Python's own answer is a traceback, or an end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _name_of(number: int) -> str:

@@ -25,6 +25,13 @@ class MainTests(SynchronousTestCase):
             for name in commands.COMMANDS:
                 self.assertIn(f"  {name} ", out)
 
+    def test_help_of_every_command(self) -> None:
+        for name in commands.COMMANDS:
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+                self.assertEqual(commands.main([name, "--help"], {}), 0)
+            self.assertTrue(out.getvalue().startswith(f"usage: authproxy {name} "), name)
+
     def test_version(self) -> None:
         for option in ("--version", "-V"):
             self.assertEqual(self.main(option), (0, f"authproxy {__version__}\n", ""))

@@ -163,7 +163,7 @@ class Demo(DoctorTests):
     def test_demo(self) -> None:
         """The line that `authproxy demo` prints to try: nothing fails."""
         demo = self.own_stage().process([*COMMAND, "demo", "--https=0", "--http=0", "--upstream=0"])
-        line = demo.says(r"^ +authproxy doctor (https\S+) --insecure --http-port (\d+)$", "stdout")
+        line = demo.says(r"^ +\S+ doctor (https\S+) --insecure --http-port (\d+)$", "stdout")
         status, out = self.run_doctor(line[1], "--insecure", f"--http-port={line[2]}")
         self.assertEqual(status, 0, out)
         self.assertIn(f"{len(FRONT) - 1} ok, 2 skipped.", out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shlex
 import signal
 import socket
 import ssl
@@ -266,6 +267,40 @@ class Commands(EndToEnd):
         self.assertIn(demo.wait(), _TERMINATED)
         self.assertNotIn("Traceback", demo.stderr)
 
+    def test_commands_of_the_demo(self) -> None:
+        """What it prints to try does what the words beside it say."""
+        stage = self.own_stage()
+        options = [f"--{name}=0" for name in ("https", "http", "upstream", "admin")]
+        demo = stage.process([*COMMAND, "demo", *options])
+        demo.says("Ctrl-C stops both", "stdout")
+        curls = re.findall(r"^ +(curl .*?)(?: +#.*)?$", demo.stdout, re.MULTILINE)
+        answers = [
+            subprocess.run(
+                shlex.split(curl),
+                check=True,
+                capture_output=True,
+                text=True,
+                env={"HOME": "/nowhere"},
+            ).stdout
+            for curl in curls
+        ]
+        self.assertEqual(len(answers), 5)
+        self.assertIn(f'"client": "{LOOPBACK}"', answers[0])
+        self.assertNotIn("192.0.2.66", answers[1])
+        self.assertIn("301", answers[2].splitlines()[0])
+        self.assertIn("200", answers[3].splitlines()[0])
+        self.assertIn("400", answers[4].splitlines()[0])
+
+    def test_interrupt_of_the_demo(self) -> None:
+        stage = self.own_stage()
+        options = [f"--{name}=0" for name in ("https", "http", "upstream", "admin")]
+        demo = stage.process([*COMMAND, "demo", *options], environ={"TMPDIR": str(stage.directory)})
+        demo.says("Ctrl-C stops both", "stdout")
+        demo.signal(signal.SIGINT)
+        self.assertEqual(demo.wait(), 0)
+        self.assertNotIn("Traceback", demo.stderr)
+        self.assertEqual(list(stage.directory.glob("authproxy-demo-*")), [])
+
     def test_demo_when_its_ports_are_taken(self) -> None:
         """It takes free ones."""
         stage = self.own_stage()
@@ -382,6 +417,15 @@ class Stops(EndToEnd):
                 while sock.recv(100):
                     pass
         self.assertIn("Not drained in time: 1 connections are cut", proxy.stderr)
+
+    def test_sigint_while_it_is_imported(self) -> None:
+        """KeyboardInterrupt would be a traceback there, or be lost, and nothing would end."""
+        proxy = self.own_stage().process([*COMMAND, "run"])
+        maps = Path(f"/proc/{proxy.pid}/maps")
+        until(lambda: "_ctypes" in maps.read_text() or "_ssl" in maps.read_text(), "an import")
+        proxy.signal(signal.SIGINT)
+        self.assertEqual(proxy.wait(), -signal.SIGINT)
+        self.assertEqual((proxy.stdout, proxy.stderr), ("", ""))
 
     def test_sigint(self) -> None:
         stage = self.own_stage()

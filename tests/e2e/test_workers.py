@@ -370,6 +370,18 @@ class StoppingTests(WorkersTests):
         self.assertNotIn("SIGINT", self.proxy.stderr)
         self.assertNotIn("KeyboardInterrupt", self.proxy.stderr)
 
+    def test_interrupt_while_workers_start(self) -> None:
+        """Python's own answer to Ctrl-C would be a traceback of each."""
+        stage = self.own_stage()
+        document = stage.configuration(f"http://{LOOPBACK}:1") | {"workers": 2}
+        self.proxy = stage.starting_proxy(document, start_new_session=True)
+        until(lambda: len(workers_of(self.proxy)) == 2, "two workers")
+        os.killpg(self.proxy.pid, signal.SIGINT)
+        os.killpg(self.proxy.pid, signal.SIGHUP)
+        self.proxy.wait()
+        self.assertNotIn("KeyboardInterrupt", self.proxy.stderr)
+        self.assertNotIn("was ended by", self.proxy.stderr)
+
     def test_supervisor_killed(self) -> None:
         """Workers do not stay behind, on ports that the next one needs."""
         stage = self.own_stage()
