@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,8 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=f"authproxy {command}", description=description)
     made.add_argument(
         "-c", "--config", metavar="FILE", default=None,
-        help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)",
+        help=f"configuration file with listen.control (default: {config.DEFAULT_PATH}, if it"
+        " exists); the running proxy reads the file that it was started with",
     )  # fmt: skip
     made.add_argument(
         "--control", metavar="PATH", default="",
@@ -32,6 +34,14 @@ def answer(
     command: str, chosen: argparse.Namespace, environ: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """The answer of the running proxy, or None: then what is wrong was said on stderr."""
+    if chosen.config and not os.path.exists(chosen.config):
+        # The default socket would answer, of a proxy with another file.
+        print(
+            f"authproxy {command}: {chosen.config}: there is no such file. The running proxy reads"
+            " the one that it was started with: leave --config out.",
+            file=sys.stderr,
+        )
+        return None
     path = chosen.control or _configured(chosen.config) or default_path(environ)
     try:
         said = ask(path, command, TIMEOUT)

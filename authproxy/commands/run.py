@@ -13,7 +13,7 @@ DESCRIPTION = "Run the proxy in the foreground until it is told to stop."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, for those who describe it; twistd reads it by itself."""
+    """The command line. What it has is read by twistd again."""
     from ..tap import Options  # noqa: PLC0415  (what the other commands do not need)
 
     made = argparse.ArgumentParser(prog="authproxy run", description=DESCRIPTION)
@@ -26,9 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the proxy until it is told to stop. The options are those of `twistd authproxy`."""
-    if {"-h", "--help"} & set(arguments):  # twistd's page begins with twistd
-        parser().print_help()
-        return 0
+    parser().parse_args(arguments)  # what makes no sense: twistd answers it with a page of its own
     sys.argv = ["authproxy", "--nodaemon", "--pidfile=", "authproxy", *arguments]
     twistd.run()
     return 0

@@ -32,6 +32,21 @@ class MainTests(SynchronousTestCase):
                 self.assertEqual(commands.main([name, "--help"], {}), 0)
             self.assertTrue(out.getvalue().startswith(f"usage: authproxy {name} "), name)
 
+    def test_options_that_no_command_has(self) -> None:
+        for name in commands.COMMANDS:
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err), self.assertRaises(SystemExit) as caught:
+                commands.main([name, "--frobnicate"], {})
+            self.assertEqual(caught.exception.code, 2, name)
+            self.assertIn(f"usage: authproxy {name} ", err.getvalue())
+
+    def test_a_running_proxy_of_a_file_that_is_not_there(self) -> None:
+        """A slip must not reload another one, and report that all is well."""
+        for name in ("reload", "status"):
+            status, out, err = self.main(name, "--config", "/nowhere/a.toml")
+            self.assertEqual((status, out), (1, ""))
+            self.assertIn("/nowhere/a.toml: there is no such file.", err)
+
     def test_version(self) -> None:
         for option in ("--version", "-V"):
             self.assertEqual(self.main(option), (0, f"authproxy {__version__}\n", ""))
