@@ -12,11 +12,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger
 
 from .operations_log import AGAIN, Counted, operations_log
 from .reloads import Reloads
 from .transport.binding import ListenError
+
+log = Logger()
 
 
 class Daemon(Service):
@@ -54,13 +56,14 @@ class Daemon(Service):
             parent.setComponent(ILogObserver, self._log)
 
     def privilegedStartService(self) -> None:
-        """Bind. A failure is one line: SystemExit where twistd's parent does not wait for us."""
+        """Bind. A failure is one line; SystemExit where twistd's parent does not wait for us."""
         try:
             self._admin.privilegedStartService()
             self._door.privilegedStartService()
         except ListenError as e:
             if self._foreground:
-                raise SystemExit(f"authproxy: {e}") from None
+                log.error("this machine: {reason}", reason=str(e))
+                raise SystemExit(1) from None
             raise CannotListenError(e.host, e.port, e) from None
 
     def startService(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.daemon import Daemon
@@ -545,11 +546,19 @@ class DaemonTests(SynchronousTestCase):
 
     def test_a_start_that_fails(self) -> None:
         address = ListenAddress("tcp", "::", 443)
+        said: list[str] = []
+
+        def observer(event: Any) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         for foreground, kind in ((True, SystemExit), (False, CannotListenError)):
             daemon = self.daemon(foreground)
             self.door.error = ListenError("[::]:443 is already in use by nginx.", address)
             error = self.assertRaises(kind, daemon.privilegedStartService)
-            self.assertIn("in use by nginx", str(error))
+        self.assertIn("in use by nginx", str(error))
+        self.assertEqual(said, ["this machine: [::]:443 is already in use by nginx."])
 
     def test_signals(self) -> None:
         """The first one drains, the second one aborts."""

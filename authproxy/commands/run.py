@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 
@@ -27,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the proxy until it is told to stop. The options are those of `twistd authproxy`."""
     parser().parse_args(arguments)  # what makes no sense: twistd answers it with a page of its own
+    if not os.access(".", os.X_OK):  # root's home, say, after su: twistd goes there once more
+        os.chdir("/")
     sys.argv = ["authproxy", "--nodaemon", "--pidfile=", "authproxy", *arguments]
     twistd.run()
     return 0

@@ -164,7 +164,7 @@ class Check:
         if isinstance(error, ProtocolError):
             self._end("protocol", f"what answers GET {self._target} is not HTTP: {error.reason}.")
         else:
-            self._end(_result_of(error), f"{error}.")
+            self._end(_result_of(error), f"{str(error).removesuffix('.')}.")
 
     def pause_request(self) -> None:
         """There is no more than its head."""

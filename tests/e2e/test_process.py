@@ -130,9 +130,22 @@ class Starts(EndToEnd):
             proxy = stage.starting_proxy(document)
             self.assertNotIn(proxy.wait(), (0, None))
         [line] = [line for line in proxy.stderr.splitlines() if "already in use" in line]
-        self.assertIn(f"{taken} is already in use by ", line)
+        self.assertIn(f" error this machine: {taken} is already in use by ", line)
         self.assertIn(f"(pid {os.getpid()})", line)
         self.assertNotIn("Traceback", proxy.stderr + proxy.stdout)
+
+    def test_a_directory_that_may_not_be_entered(self) -> None:
+        """As after su from root's home."""
+        stage = self.own_stage()
+        closed = stage.directory / "closed"
+        closed.mkdir(mode=0o700)
+        config = stage.config(stage.configuration(f"http://{LOOPBACK}:1"))
+        code = (
+            "import os, sys; from authproxy.commands import main;"
+            " os.chdir(sys.argv.pop(1)); os.chmod('.', 0); sys.exit(main())"
+        )
+        command = [*_ordinary(), sys.executable, "-c", code, str(closed), "run"]
+        stage.run([*command, "--config", str(config)]).ready()
 
     def test_port_that_may_not_be_bound(self) -> None:
         """One that was written down is not replaced by another."""
@@ -142,7 +155,7 @@ class Starts(EndToEnd):
         document = stage.configuration(f"http://{LOOPBACK}:1", listen={"http": [f"{LOOPBACK}:1"]})
         proxy = stage.starting_proxy(document, before=_ordinary())
         self.assertEqual(proxy.wait(), 1)
-        self.assertIn(f"authproxy: {LOOPBACK}:1: permission denied", proxy.stderr)
+        self.assertIn(f"this machine: {LOOPBACK}:1: permission denied", proxy.stderr)
         self.assertNotIn("Traceback", proxy.stderr)
 
     def test_every_problem_at_once(self) -> None:
