@@ -34,6 +34,7 @@ from .transport.binding import BACKLOG, ListenError, bind
 
 NAME = "control.sock"
 OF_ROOT = "/run/authproxy"
+NO_FILE = "built-in defaults"  # the configuration of a proxy that was started without a file
 LONGEST = 4096  # octets of what is asked
 SILENT = 10.0  # seconds until somebody who has asked nothing is no longer waited for
 

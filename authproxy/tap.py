@@ -20,7 +20,7 @@ from .admin.listener import Admin, Sources
 from .announcement import Announcement
 from .assembly import assemble
 from .config import ConfigError
-from .control import Control, default_path
+from .control import NO_FILE, Control, default_path
 from .daemon import Daemon
 from .identity import Identity
 from .linefile import Lines
@@ -136,7 +136,7 @@ def control(options: Options, door: Any, reloads: Reloads, reactor: Any) -> Cont
         return {
             "pid": os.getpid(),
             "version": __version__,
-            "configuration": reloads.loaded.settings.path or "built-in defaults",
+            "configuration": reloads.loaded.settings.path or NO_FILE,
             "serving": status(door.counters()).partition("=")[2],
             "last_reload": reloads.told(),
         }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import config
-from ..control import ask, default_path
+from ..control import NO_FILE, ask, default_path
 
 TIMEOUT = 90.0  # seconds: workers of a busy machine may need a while
 
@@ -34,24 +34,35 @@ def answer(
     command: str, chosen: argparse.Namespace, environ: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """The answer of the running proxy, or None: then what is wrong was said on stderr."""
-    if chosen.config and not os.path.exists(chosen.config):
-        # The default socket would answer, of a proxy with another file.
-        print(
-            f"authproxy {command}: {chosen.config}: there is no such file. The running proxy reads"
-            " the one that it was started with: leave --config out.",
-            file=sys.stderr,
-        )
-        return None
     path = chosen.control or _configured(chosen.config) or default_path(environ)
+    said: dict[str, Any] = {}
     try:
-        said = ask(path, command, TIMEOUT)
-        problem = said.get("problem", "")
+        problem = _of_another_file(path, chosen.config) if chosen.config else ""
+        if not problem:
+            said = ask(path, command, TIMEOUT)
+            problem = said.get("problem", "")
     except (OSError, ValueError) as e:
         problem = _explain(path, e)
     if problem:
         print(f"authproxy {command}: {problem}", file=sys.stderr)
         return None
     return said
+
+
+def _of_another_file(path: str, config_file: str) -> str:
+    """The words for whoever names a file that the proxy at `path` does not run with, else "".
+
+    With a slip in the name another proxy would reload its own, and report that all is well.
+    """
+    running = ask(path, "status", TIMEOUT).get("configuration", "")
+    if running != NO_FILE and not os.path.isabs(running):
+        return ""  # relative to where it was started, which nobody knows here
+    if os.path.realpath(running) == os.path.realpath(config_file):
+        return ""
+    return (
+        f"what answers at {path} runs with {running}, not with {config_file}. Leave --config out,"
+        " or name the socket of the other one with --control."
+    )
 
 
 def _configured(path: str | None) -> str:

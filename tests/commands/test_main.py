@@ -9,6 +9,7 @@ from importlib import import_module
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import __version__, commands
+from authproxy.commands import asking
 
 
 class MainTests(SynchronousTestCase):
@@ -40,12 +41,24 @@ class MainTests(SynchronousTestCase):
             self.assertEqual(caught.exception.code, 2, name)
             self.assertIn(f"usage: authproxy {name} ", err.getvalue())
 
-    def test_a_running_proxy_of_a_file_that_is_not_there(self) -> None:
+    def test_a_running_proxy_with_another_file(self) -> None:
         """A slip must not reload another one, and report that all is well."""
-        for name in ("reload", "status"):
-            status, out, err = self.main(name, "--config", "/nowhere/a.toml")
+        asked = []
+        running = ""
+
+        def ask(path: str, command: str, timeout: float) -> dict[str, str]:
+            asked.append(command)
+            return {"configuration": running, "problem": ""}
+
+        self.patch(asking, "ask", ask)
+        for running in ("/nowhere/b.toml", "built-in defaults"):  # noqa: B007  (ask has it)
+            status, out, err = self.main("reload", "--config", "/nowhere/a.toml")
             self.assertEqual((status, out), (1, ""))
-            self.assertIn("/nowhere/a.toml: there is no such file.", err)
+            self.assertIn(f"runs with {running}, not with /nowhere/a.toml.", err)
+        self.assertNotIn("reload", asked)
+        for running in ("/nowhere/./a.toml", "a.toml"):  # noqa: B007
+            self.assertEqual(self.main("reload", "--config", "/nowhere/a.toml")[0], 0)
+        self.assertEqual(asked[-2:], ["status", "reload"])
 
     def test_version(self) -> None:
         for option in ("--version", "-V"):
