@@ -51,7 +51,7 @@ class MainTests(SynchronousTestCase):
             return {"configuration": running, "problem": ""}
 
         self.patch(asking, "ask", ask)
-        for running in ("/nowhere/b.toml", "built-in defaults"):  # noqa: B007  (ask has it)
+        for running in ("/nowhere/b.toml", "built-in defaults"):
             status, out, err = self.main("reload", "--config", "/nowhere/a.toml")
             self.assertEqual((status, out), (1, ""))
             self.assertIn(f"runs with {running}, not with /nowhere/a.toml.", err)
