@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from ..presets import PRESETS
+from ..trust import ADDRESS_FIELDS
 from . import checked
 from .blocks import Scope, Server, has_variable
 from .draft import Draft, Kind, Section, short
@@ -14,7 +16,6 @@ from .reading import Directive
 
 _MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,12})", re.IGNORECASE)
 _MOST = 10 * 365 * 86400
-_FORWARDED = ("x-forwarded-for", "cf-connecting-ip", "true-client-ip")
 _OLD = ("sslv2", "sslv3", "tlsv1", "tlsv1.1")
 
 
@@ -154,23 +155,54 @@ def put_trust(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:
         draft.account(*headers)
         _say_unnamed(draft, scopes, found)
         return
-    certain = header in _FORWARDED
-    above = (
-        "Their X-Forwarded-For, -Proto and -Host are believed; they must replace or remove what"
-        " clients sent of the last two, and append to or replace the first.",
-    )
-    if not certain:
-        above = (
-            f"nginx took the client's address from {short(header)}, which is not read here:"
-            " X-Forwarded-For is. Does the proxy in front append to it, or replace it, and set"
-            " X-Forwarded-Proto? Then:",
+    if header == "cf-connecting-ip":
+        _put_cloudflare(draft, cidrs, [*sources, *headers])
+    elif header == "x-forwarded-for":
+        draft.put(
+            table, "proxies", cidrs, [*sources, *headers],
+            "Their X-Forwarded-For, -Proto and -Host are believed; they must replace or remove what"
+            " clients sent of the last two, and append to or replace the first.",
+        )  # fmt: skip
+    else:
+        _put_uncertain(draft, header, cidrs, [*sources, *headers])
+
+
+def _put_cloudflare(draft: Draft, cidrs: list[str], source: list[Directive]) -> None:
+    """As proxies these would be believed in what Cloudflare passes on of its clients, too."""
+    table = draft.table("trust")
+    draft.put(
+        table, "presets", ["cloudflare"], source,
+        "Its networks are built in. CF-Connecting-IP and X-Forwarded-Proto are believed, and"
+        " nothing else that Cloudflare passes on (docs/fleets.md).",
+    )  # fmt: skip
+    known = PRESETS["cloudflare"].networks
+    if more := [cidr for cidr in cidrs if cidr not in known]:
+        words = (
+            "nginx believed these, too. Delete what is none of Cloudflare's, or of cloudflared's:"
         )
-        words = "No proxy is believed before you enable the line above."
-        draft.say(table, Kind.ATTENTION, words, *sources, *headers)
-    elif header != "x-forwarded-for":
-        words = f"The address comes from X-Forwarded-For, not from {short(header)}."
-        draft.say(table, Kind.DIFFERENT, words, *headers)
-    draft.put(table, "proxies", cidrs, [*sources, *headers], *above, off=not certain)
+        draft.put(table, "preset_networks", more, (), words)
+
+
+def _put_uncertain(draft: Draft, header: str, cidrs: list[str], source: list[Directive]) -> None:
+    """Proxies that nginx believed in one field, which says nothing of what they do with others."""
+    table = draft.table("trust")
+    words = "No proxy is believed before you enable what is above."
+    draft.say(table, Kind.ATTENTION, words, *source)
+    if header.encode() in ADDRESS_FIELDS:
+        above = (
+            f"nginx took the client's address from {short(header)}. Do the proxies in front write"
+            " it into every request, and replace or remove what their clients sent of"
+            " X-Forwarded-For, -Proto and -Host? Then:"
+        )
+        draft.put(table, "proxies", cidrs, source, above, off=True)
+        draft.put(table, "address_field", header, source, off=True)
+        return
+    above = (
+        f"nginx took the client's address from {short(header)}, which is not read here:"
+        " X-Forwarded-For is. Does the proxy in front append to it, or replace it, and set"
+        " X-Forwarded-Proto? Then:"
+    )
+    draft.put(table, "proxies", cidrs, source, above, off=True)
 
 
 def _say_unnamed(draft: Draft, scopes: list[Scope], found: list[Listener]) -> None:

@@ -455,14 +455,26 @@ class TrustTests(Case):
         )
         self.assertEqual(found.settings.trust.proxies, ("10.0.0.0/8", "2001:db8::1/128", "unix:"))
 
-    def test_a_field_that_is_not_read(self) -> None:
+    def test_another_field(self) -> None:
         """X-Real-IP, which is also nginx's default: what the proxy does with X-Forwarded-For is not
         known, and to believe it could let clients choose their address."""
         for header in ("", "real_ip_header X-Real-IP;"):
             found = self.of("set_real_ip_from 10.0.0.0/8;" + header)
             self.assertEqual(found.settings.trust.proxies, ())
             self.assertIn('#proxies = ["10.0.0.0/8"]', found.text)
+            self.assertIn('#address_field = "x-real-ip"', found.text)
             self.assertIn("No proxy is believed before", found.said("ATTENTION"))
+        found = self.of("set_real_ip_from 10.0.0.0/8; real_ip_header X-Their-Own;")
+        self.assertEqual(found.settings.trust.proxies, ())
+        self.assertNotIn("address_field", found.text)
+
+    def test_cloudflare(self) -> None:
+        """Not as proxies: it passes X-Forwarded-Host of its clients on."""
+        given = "set_real_ip_from 173.245.48.0/20; set_real_ip_from 127.0.0.1;"
+        found = self.of(given + "real_ip_header CF-Connecting-IP;")
+        trust = found.settings.trust
+        self.assertEqual((trust.proxies, trust.presets), ((), ("cloudflare",)))
+        self.assertEqual(trust.preset_networks, ("127.0.0.1/32",))
 
     def test_everybody_is_never_believed(self) -> None:
         for network in ("0.0.0.0/0", "::/0"):
