@@ -30,7 +30,8 @@ from twisted.python.failure import Failure
 from .certificate_copies import runtime_directory
 from .self_signed import state_directory
 from .settings import ListenAddress
-from .transport.binding import BACKLOG, ListenError, bind
+from .transport.binding import ListenError, bind
+from .transport.listening import listen_beside
 
 NAME = "control.sock"
 OF_ROOT = "/run/authproxy"
@@ -86,14 +87,9 @@ class Control(Service):
                 reason=reason,
             )
             return
-        with skt:  # the port duplicates it
-            factory: Any = Factory.forProtocol(lambda: _Conversation(self._commands, self._reactor))
-            factory.noisy = False
-            port: Any = unix.Port
-            self._port = port._fromListeningDescriptor(self._reactor, skt.fileno(), factory)
-            self._port.mode = 0o600  # it is set anew; with adoptStreamPort to one that is for all
-            self._port.backlog = BACKLOG
-            self._port.startListening()
+        factory: Any = Factory.forProtocol(lambda: _Conversation(self._commands, self._reactor))
+        factory.noisy = False
+        self._port = listen_beside(skt, factory, self._reactor, ours=True, mode=0o600)
 
     def stopService(self) -> Any:
         """Close it, and remove its file if it is still ours."""

@@ -61,6 +61,23 @@ class ControlTests(TestCase):
 
         return deferToThread(converse)
 
+    async def test_nobody_else_may_open_it_at_any_time(self) -> None:
+        """Twisted would make it everybody's, and we ours a moment later."""
+        modes: list[int] = []
+        change = os.chmod
+
+        def seen(path: Any, mode: int) -> None:
+            change(path, mode)
+            modes.append(mode)
+
+        self.patch(os, "chmod", seen)
+        path = str(self.directory / "other.sock")
+        other = Control(path, {}, reactor)
+        other.startService()
+        self.addCleanup(other.stopService)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        self.assertEqual([mode for mode in modes if mode & 0o077], [])
+
     async def test_commands(self) -> None:
         self.assertEqual(await deferToThread(ask, self.path, "status", 60), {"pid": 5})
         self.assertEqual(await deferToThread(ask, self.path, "reload", 60), {"problem": "none"})

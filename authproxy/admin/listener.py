@@ -25,6 +25,7 @@ from ..counters import Snapshot
 from ..identity import Identity
 from ..settings import ListenAddress, Settings
 from ..transport.binding import ListenError, bind
+from ..transport.listening import listen_beside
 from .history import EVERY, History
 from .recent import Recent
 from .report import Now, Report, readiness, report
@@ -198,13 +199,10 @@ class Admin(Service):
         return reason
 
     def _listen(self, address: ListenAddress, skt: socket.socket) -> None:
-        with skt:  # the port duplicates it
-            unix = skt.family == socket.AF_UNIX
-            guard = Guard((address.host, self._host), unix)
-            self._site = _Site(Pages(Answers(self, self._sources.steady), guard), self._reactor)
-            self.port = self._reactor.adoptStreamPort(skt.fileno(), skt.family, self._site)
-            if unix and address.kind == "unix":
-                os.chmod(address.path, 0o660)
+        guard = Guard((address.host, self._host), skt.family == socket.AF_UNIX)
+        self._site = _Site(Pages(Answers(self, self._sources.steady), guard), self._reactor)
+        ours = address.kind == "unix"  # and not systemd's, whose mode is SocketMode=
+        self.port = listen_beside(skt, self._site, self._reactor, ours=ours)
         if self.running:
             self._begin()
 

@@ -132,12 +132,6 @@ class UNIXPort(_Accepting, unix.Port):
     def _host_of(self, address: Any) -> str | None:
         return None
 
-    def outlived(self) -> None:
-        """The socket is somebody else's: its file keeps its mode and stays, and it is not shut down
-        when we close it. (tcp.Port does so for sockets that it was given; unix.Port does not.)"""
-        self._bindPath = b"\0" + self._bindPath  # as if it were an abstract address
-        self._shouldShutdown = False
-
     def connectionLost(self, reason: Any) -> None:
         """As Twisted's, also where the file is gone already; one in its place is not ours."""
         try:
@@ -168,12 +162,10 @@ def listen_on(
     with skt:  # the port duplicates it
         if skt.family == socket.AF_UNIX:
             opened = UNIXPort._fromListeningDescriptor(reactor, skt.fileno(), listener)
-            opened.mode = 0o660
             opened.backlog = BACKLOG  # it is set anew
+            _prepare(opened, 0o660, ours)
             if ours:
                 opened.inode = os.stat(opened._bindPath).st_ino
-            else:
-                opened.outlived()
         else:
             # What is accepted inherits it.
             skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -181,3 +173,28 @@ def listen_on(
     opened.startListening()
     port: IListeningPort = opened
     return port
+
+
+def listen_beside(
+    skt: socket.socket, factory: Any, reactor: Any, *, ours: bool, mode: int = 0o660
+) -> Any:
+    """The same with Twisted's own connections, for what operators ask. `mode` is that of a unix
+    socket's file; adoptStreamPort opens it to everybody, if only until somebody changes that."""
+    with skt:
+        if skt.family != socket.AF_UNIX:
+            return reactor.adoptStreamPort(skt.fileno(), skt.family, factory)
+        opened: Any = unix.Port._fromListeningDescriptor(reactor, skt.fileno(), factory)
+    opened.backlog = BACKLOG  # it is set anew
+    _prepare(opened, mode, ours)
+    opened.startListening()
+    return opened
+
+
+def _prepare(port: Any, mode: int, ours: bool) -> None:
+    """What becomes of a unix socket's file. Somebody else's keeps its mode and stays, and the socket
+    is not shut down when we close it. (tcp.Port does so for sockets that it was given; unix.Port
+    does not.)"""
+    port.mode = mode
+    if not ours:
+        port._bindPath = b"\0" + port._bindPath  # as if it were an abstract address
+        port._shouldShutdown = False

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import socket
 import stat
 import subprocess
@@ -13,7 +14,8 @@ import sys
 import tempfile
 from typing import Any
 
-from twisted.internet.protocol import Protocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -25,7 +27,7 @@ from authproxy.transport.admission import Admission
 from authproxy.transport.binding import ListenError
 from authproxy.transport.dialling import TransportReactor
 from authproxy.transport.dispatch import Dispatcher
-from authproxy.transport.listening import listen
+from authproxy.transport.listening import listen, listen_beside
 from authproxy.transport.opening import Listener, Opening
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -289,6 +291,20 @@ class UNIXTests(_Tests):
             port.stopListening()
             self.loop.turn(5)
             self.assertTrue(os.path.exists(self.path))
+    def test_somebody_elses_keeps_its_mode_and_stays(self) -> None:
+        """What systemd made by SocketMode= is not opened to everybody."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        for ours, expected in ((False, 0o600), (True, 0o640)):
+            path = os.path.join(directory, f"{ours}.sock")
+            skt = socket.socket(socket.AF_UNIX)
+            skt.bind(path)
+            skt.setblocking(False)
+            os.chmod(path, 0o600)
+            port = listen_beside(skt, Factory(), MemoryReactorClock(), ours=ours, mode=0o640)
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), expected)
+            port.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(os.path.exists(path), not ours)
 
     def test_a_stale_file_is_replaced(self) -> None:
         with socket.socket(socket.AF_UNIX) as killed:
