@@ -7,11 +7,13 @@ $RUNTIME_DIRECTORY; the service reads the copy where it may not read the file.
 The directory belongs to the service's user, so root must believe nothing in it: it is opened once,
 not through a symlink, and every name in it is used relative to that descriptor. New files are made
 with O_EXCL under a name nobody can guess, and get their owner through the descriptor; what the
-user does to the names meanwhile can only hurt the user's own files.
+user does to the names meanwhile can only hurt the user's own files. Nor does root read for the user
+what that could point elsewhere: a file in one of the user's own directories may be a link by now.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -23,6 +25,7 @@ from contextlib import suppress
 DIRECTORY = "certificates"  # in $RUNTIME_DIRECTORY
 LARGEST = 1 << 20  # bytes: a long chain has 20 KiB; a wrong path must not fill the memory of root
 _NAME_PART = 64  # characters of the file's own name in its copy's: only for the reader's eye
+MOST_LINKS = 40  # as the kernel has it
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -72,22 +75,26 @@ def _can_read(path: str) -> bool:
 def copy(paths: Iterable[str], directory: str, uid: int, gid: int) -> list[CopyError]:
     """Copy files into `directory` (made if needed, 0700), for the user `uid` and group `gid`.
 
-    Returns what failed; the others are copied. Whatever else is in the directory is removed, but
+    What that user could replace is left to him: he reads it himself, or nobody does. Returns what failed; the others are copied. Whatever else is in the directory is removed, but
     the last copy of a file that cannot be read any more stays. Raises OSError if the directory
     itself cannot be used.
     """
     wanted = {copy_name(path): path for path in paths}
+    his = []
     failures = []
     fd = _open_directory(directory, uid, gid)
     try:
         for name, path in wanted.items():
             try:
+                if uid != os.geteuid() and _in_reach(path, uid, gid):
+                    his.append(name)
+                    continue
                 _write(fd, name, _read(path), uid, gid)
             except OSError as e:
                 failures.append(CopyError(path, e.strerror or str(e)))
             except CopyError as e:
                 failures.append(e)
-        _remove_others(fd, wanted)
+        _remove_others(fd, wanted.keys() - his)
     finally:
         os.close(fd)
     return failures
@@ -113,6 +120,45 @@ def _open_directory(directory: str, uid: int, gid: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _in_reach(path: str, uid: int, gid: int) -> bool:
+    """Whether this user could put something else at a path: there, on the way, or behind a link.
+
+    Where he cannot, that does not change before the file is opened. Raises OSError.
+    """
+    names = _names(os.path.join(os.getcwd(), path))
+    reached, links = "/", 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            reached = os.path.dirname(reached)
+            continue
+        entry = os.path.join(reached, name)
+        status = os.lstat(entry)
+        mode = status.st_mode
+        if status.st_uid == uid:
+            return True
+        if stat.S_ISLNK(mode):
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = os.readlink(entry)
+            names += _names(target)
+            if target.startswith("/"):
+                reached = "/"
+            continue
+        # In a directory like /tmp everybody has names of his own, and nobody another's.
+        shared = bool(mode & stat.S_IWOTH) or bool(mode & stat.S_IWGRP and status.st_gid == gid)
+        if shared and stat.S_ISDIR(mode) and not mode & stat.S_ISVTX:
+            return True
+        reached = entry
+    return False
+
+
+def _names(path: str) -> list[str]:
+    """The names in a path, the first one last."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def _read(path: str) -> bytes:

@@ -185,6 +185,69 @@ class OwnerTests(Case):
         self.assertEqual(self.contents(), {copy_name(path): b"2"})
 
 
+@AS_ROOT
+class InReachTests(Case):
+    """Root must not read for the service what the service points it at."""
+
+    uid = gid = NOBODY
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.secret = self.original("shadow", b"root's")
+        os.chmod(self.secret, 0o600)
+        self.state = self.etc / "state"
+        self.state.mkdir()
+        self.his = self.state / "key.pem"
+
+    def refused(self, path: str) -> None:
+        self.assertEqual(self.copy(path), [])
+        self.assertEqual(self.contents(), {})
+
+    def test_a_link_in_a_directory_of_the_service(self) -> None:
+        self.his.symlink_to(self.secret)
+        os.chown(self.state, NOBODY, NOBODY)
+        self.refused(str(self.his))
+
+    def test_a_hard_link_there(self) -> None:
+        self.his.hardlink_to(self.secret)
+        os.chown(self.state, NOBODY, NOBODY)
+        self.refused(str(self.his))
+
+    def test_below_it_and_behind_links(self) -> None:
+        (self.state / "live").mkdir()
+        (self.state / "live" / "key.pem").symlink_to(self.secret)
+        (self.etc / "first").symlink_to("second")
+        (self.etc / "second").symlink_to(self.state / "live")
+        os.chown(self.state, NOBODY, NOBODY)
+        for path in ("state/live", "first", "second", "state/../first", "./second/../live"):
+            self.refused(f"{self.etc}/{path}/key.pem")
+
+    def test_what_others_may_write(self) -> None:
+        self.his.symlink_to(self.secret)
+        for mode, group in ((0o757, 0), (0o775, NOBODY)):
+            os.chown(self.state, 0, group)
+            os.chmod(self.state, mode)
+            self.refused(str(self.his))
+
+    def test_a_link_of_the_service_in_a_sticky_directory(self) -> None:
+        os.chmod(self.state, 0o1777)
+        self.his.symlink_to(self.secret)
+        os.chown(self.his, NOBODY, NOBODY, follow_symlinks=False)
+        self.refused(str(self.his))
+
+    def test_a_copy_made_before_goes(self) -> None:
+        path = self.original("state/key.pem", b"K")
+        self.assertEqual(self.copy(path), [])
+        self.assertEqual(self.contents(), {copy_name(path): b"K"})
+        os.chown(self.state, NOBODY, NOBODY)
+        self.refused(path)
+
+    def test_a_loop(self) -> None:
+        self.his.symlink_to("key.pem")
+        [failure] = self.copy(str(self.his))
+        self.assertIn("symbolic links", str(failure))
+
+
 class ReadableCopyTests(Case):
     """An original that is missing stands for one in a directory that is closed to us."""
 
