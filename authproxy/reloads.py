@@ -35,8 +35,8 @@ LOOK = 5.0
 # Seconds until files that were refused are tried again as they are: what was wrong may have been a
 # directory, or a shortage, that has passed.
 AGAIN = 60.0
-# While settings are read and adopted nobody is served: as long as that took, and this many seconds at
-# most, are between it and the next reload.
+# While settings are read and adopted nobody is served: as long as that took, and this many seconds
+# at most, are between it and the next reload.
 MOST_PAUSE = 1.0
 OVERLAP = "A listener that overlaps one that is open can only be changed by a restart."
 
@@ -115,7 +115,8 @@ class Reloads(Service):
         pause = min(self._free_at - self._clock.seconds(), MOST_PAUSE)
         if pause <= 0:
             return self._answer()
-        return deferLater(self._clock, pause, self._answer)
+        paused: Deferred[None] = deferLater(self._clock, pause)
+        return paused.addCallback(lambda _: self._answer())
 
     def _answer(self) -> Deferred[None]:
         asking, self._asking = self._asking, []

@@ -120,8 +120,8 @@ class Client:
     address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
     trusted: the peer is a proxy whose every word is believed. chain: where a peer spoke for the
     client, the believed addresses from the client to the peer, else (), as where all of it is
-    garbage. obscured: the chain ends at a trusted proxy whose word of its client is garbage. host: the
-    effective host with its port, b"" where the request has none.
+    garbage. obscured: the chain ends at a trusted proxy whose word of its client is garbage. host:
+    the effective host with its port, b"" where the request has none.
 
     Of a connection (`direct`) alone: believed says that something of what it says is, see
     TrustedProxies; address_field is the field with its client's address, or b"".

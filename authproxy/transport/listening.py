@@ -191,9 +191,9 @@ def listen_beside(
 
 
 def _prepare(port: Any, mode: int, ours: bool) -> None:
-    """What becomes of a unix socket's file. Somebody else's keeps its mode and stays, and the socket
-    is not shut down when we close it. (tcp.Port does so for sockets that it was given; unix.Port
-    does not.)"""
+    """What becomes of a unix socket's file. Somebody else's keeps its mode and stays, and the
+    socket is not shut down when we close it. (tcp.Port does so for sockets that it was given;
+    unix.Port does not.)"""
     port.mode = mode
     if not ours:
         port._bindPath = b"\0" + port._bindPath  # as if it were an abstract address

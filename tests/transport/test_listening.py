@@ -291,6 +291,7 @@ class UNIXTests(_Tests):
             port.stopListening()
             self.loop.turn(5)
             self.assertTrue(os.path.exists(self.path))
+
     def test_somebody_elses_keeps_its_mode_and_stays(self) -> None:
         """What systemd made by SocketMode= is not opened to everybody."""
         directory = tempfile.mkdtemp()
