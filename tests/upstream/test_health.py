@@ -232,6 +232,14 @@ class ResultTests(_Tests):
         transport = self.answered(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
         transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.result(pool), "protocol")
+        self.assertTrue(self.health(pool).error.endswith("closed before the end of the content."))
+
+    def test_a_sentence_has_one_end(self) -> None:
+        pool = self.watched()
+        self.until_a_check()
+        transport = self.answered(b"")
+        transport.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertRegex(self.health(pool).error, r"Its log may say why\.\Z")
 
     def test_nobody_accepts(self) -> None:
         pool = self.watched()
