@@ -184,16 +184,18 @@ def listen_beside(
         if skt.family != socket.AF_UNIX:
             return reactor.adoptStreamPort(skt.fileno(), skt.family, factory)
         opened: Any = unix.Port._fromListeningDescriptor(reactor, skt.fileno(), factory)
-    opened.backlog = BACKLOG  # it is set anew
+    opened.backlog = BACKLOG
     _prepare(opened, mode, ours)
     opened.startListening()
     return opened
 
 
 def _prepare(port: Any, mode: int, ours: bool) -> None:
-    """What becomes of a unix socket's file. Somebody else's keeps its mode and stays, and the
-    socket is not shut down when we close it. (tcp.Port does so for sockets that it was given;
-    unix.Port does not.)"""
+    """What becomes of a unix socket's file.
+
+    Somebody else's keeps its mode and stays, and the socket is not shut down when we close it.
+    (tcp.Port does so for sockets that it was given; unix.Port does not.)
+    """
     port.mode = mode
     if not ours:
         port._bindPath = b"\0" + port._bindPath  # as if it were an abstract address
