@@ -1,0 +1,1 @@
+"""What the RFCs want, as tables of cases: octets sent, and which reactions are allowed."""
