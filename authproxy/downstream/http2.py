@@ -27,6 +27,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError as H2Error
 from h2.settings import SettingCodes, Settings
+from hpack.exceptions import HPACKError
 from hyperframe.frame import GoAwayFrame
 from twisted.internet import protocol
 from twisted.python.failure import Failure
@@ -154,8 +155,13 @@ class Connection(protocol.Protocol):
             return
         except H2Error as e:
             # The library has made its GOAWAY. Its words may repeat what the client sent.
-            code = ErrorCodes(e.error_code).name
-            self._end(b"", ProtocolError(400, f"HTTP/2 {code} of a client"))
+            code, goaway = ErrorCodes(e.error_code), b""
+            if isinstance(e.__cause__, HPACKError) and code == ErrorCodes.PROTOCOL_ERROR:
+                # RFC 9113 4.3. The library's GOAWAY says otherwise; it is the last that it made.
+                code = ErrorCodes.COMPRESSION_ERROR
+                goaway = self._goaway(self._highest, code, b"")
+                self.transport.write(self.h2.data_to_send()[: -len(goaway)])
+            self._end(goaway, ProtocolError(400, f"HTTP/2 {code.name} of a client"))
             return
         finally:
             self.turns.held = False
