@@ -23,8 +23,8 @@ RESETS, RESETS_A_SECOND = 1000, 33
 # Frames that carry nothing: a client may send some for each of ours (`earn`), and these besides.
 FRAMES, FRAMES_A_SECOND = 1000, 100
 
-_DATA, _HEADERS, _RST_STREAM, _GOAWAY, _CONTINUATION = 0, 1, 3, 7, 9
-_END_STREAM, _END_HEADERS = 0x1, 0x4
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 7, 9
+_END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 
 
 class ConnectionFault(ProtocolError):
@@ -71,6 +71,7 @@ class Gate:
     __slots__ = (
         "_block",
         "_block_open",
+        "_greeted",
         "_in_payload",
         "_limit",
         "_opened",
@@ -93,6 +94,7 @@ class Gate:
         self._block = 0  # octets of the header block that is open
         self._block_open = False
         self._in_payload = PREFACE
+        self._greeted = False  # SETTINGS have come
         self._skipping = False
         self._partial = b""
         self._opened = 0  # the stream that these octets opened last, to send content
@@ -108,6 +110,8 @@ class Gate:
         start = position if self._skipping else 0
         while position + FRAME_HEADER <= size:
             kind = data[position + 3]
+            if not self._greeted:
+                self._greet(kind, data[position + 4])
             length = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
             if length > LARGEST_FRAME:
                 raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "an HTTP/2 frame too large")
@@ -133,6 +137,12 @@ class Gate:
         passed.append(data[start:position])
         return b"".join(passed)
 
+    def _greet(self, kind: int, flags: int) -> None:
+        """The first frame. RFC 9113 3.4; of another protocol anything may stand there."""
+        if kind != _SETTINGS or flags & _ACK:
+            raise ConnectionFault(ErrorCodes.PROTOCOL_ERROR, "HTTP/2 that begins without SETTINGS")
+        self._greeted = True
+
     def _count(self, kind: int, length: int, flags: int, number: int) -> None:
         self.in_head = False
         if kind in (_HEADERS, _CONTINUATION):
@@ -149,6 +159,8 @@ class Gate:
         elif kind == _RST_STREAM:
             self._opened = 0
             self.reset()
+        elif kind == _SETTINGS and flags & _ACK and length:  # RFC 9113 6.5
+            raise ConnectionFault(ErrorCodes.FRAME_SIZE_ERROR, "an acknowledgement with SETTINGS")
         elif (
             kind != _DATA
             or not (length or flags & _END_STREAM)

@@ -10,21 +10,21 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
+    SettingsFrame,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.downstream.http2_gate import PREFACE, Budget, ConnectionFault, Gate
+from authproxy.downstream.http2_gate import Budget, ConnectionFault, Gate
 
-BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 GOODBYE = GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye")
 
 
 def octets(*frames: Frame) -> bytes:
-    """The preface and these frames."""
-    assert len(BEGINNING) == PREFACE
+    """The preface, SETTINGS and these frames."""
     return BEGINNING + b"".join(frame.serialize() for frame in frames)
 
 
