@@ -24,6 +24,7 @@ from .http2_peer import Answered, Case
 # 8.1.1: a stream error; "a server may send a response before", which says more.
 MALFORMED = ("status 400", "stream PROTOCOL_ERROR")
 MOST = (1 << 31) - 1
+WINDOW = 65536  # limits.http2_stream_window
 SLOW = "/slow?seconds=20"
 
 SETTINGS_VALUES = (
@@ -83,6 +84,14 @@ WINDOWS = (
     Case("window of the connection beyond", "6.9.1", (window(0, MOST - 65534),), FLOW),
     Case("window of the connection beyond, in two", "6.9.1", (window(0, MOST - 65535), window(0, 1)),
          FLOW),
+    # The answer waits for the client's window, so nothing of what comes is acknowledged.
+    Case("content within the window of ours", "6.9.1",
+         (settings((4, 0)), post(1, ("X", "1")), *[data(1, bytes(16384))] * (WINDOW // 16384),
+          data(1, bytes(WINDOW % 16384)), settings((4, 65535))), ("status 400",)),
+    Case("content beyond the window of ours", "6.9.1",
+         (settings((4, 0)), post(1, ("X", "1")), *[data(1, bytes(16384))] * (WINDOW // 16384),
+          data(1, bytes(WINDOW % 16384 + 1)), settings((4, 65535))),
+         ("stream FLOW_CONTROL_ERROR", *FLOW)),
     Case("window of a stream at its most", "6.9.1",
          (ask(1, path="/slow?seconds=0.1"), window(1, MOST - 65535)), OK),
     Case("window of a stream beyond", "6.9.1", (ask(1, path=SLOW), window(1, MOST)),
