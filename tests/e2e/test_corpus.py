@@ -1,0 +1,219 @@
+"""Every file of tests/corpus over a real socket, with an upstream server that records.
+
+Of a request that is refused upstream sees nothing, nor of what came behind it. Of one that is
+accepted it sees exactly that, framed anew, and the next one. Of a response that is refused the
+client sees a 502 or a cut; and none is ever given to another request than its own.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import ClassVar
+
+from authproxy.wire.heads import UNTIL_CLOSE, RequestHead, ResponseHead
+
+from ..wire.corpus import Sample, load
+from ..wire.feeding import (
+    LIMITS,
+    NEXT_REQUEST,
+    Message,
+    octet_by_octet,
+    read_request,
+    read_response,
+)
+from .processes import LOOPBACK, PATIENCE, EndToEnd, Proxy, Stage, read_all
+from .recording import OK, Recorded, RecordingOrigin
+
+LAST = NEXT_REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+CUT = "the connection closed"  # the parser's words where nothing but the end is wrong
+LARGE = 2048  # octets; from here on the sample exists for the sake of a limit
+ONE_EACH = (b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"via")
+NEVER = (
+    b"keep-alive", b"te", b"trailer", b"proxy-connection", b"proxy-authorization", b"forwarded",
+    b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"x-forwarded-port",
+    b"x-forwarded-server", b"x-forwarded-prefix", b"ssl-client-cert", b"http2-settings",
+)  # fmt: skip
+ANSWER = re.compile(rb"HTTP/1\.[01] [0-9]{3} ")
+HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: %b\r\n"
+)
+
+
+def segmented(octets: bytes) -> Iterator[list[bytes]]:
+    """Whole, octet by octet, and cut in the middle of the first end of a line."""
+    yield [octets]
+    if len(octets) < LARGE:
+        yield octet_by_octet(octets)
+        cut = octets.find(b"\n")
+        if cut > 0:
+            yield [octets[:cut], octets[cut:]]
+
+
+class Corpus(EndToEnd):
+    """All in front of one proxy, one after the other: what comes too late is the next one's."""
+
+    origin: ClassVar[RecordingOrigin]
+    proxy: ClassVar[Proxy]
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        cls.origin = RecordingOrigin()
+        upstream = stage.scripted(cls.origin.converse)
+        cls.proxy = stage.proxy(
+            stage.configuration(
+                upstream.url,
+                {"hosts": []},
+                listen={"plain_http": "serve"},
+                limits={"upstream_head_bytes": LIMITS.head_bytes, "upstream_fields": LIMITS.fields},
+            )
+        )
+
+    def send(self, segments: list[bytes], end: bool = False) -> bytes:
+        """Everything that the proxy answers until it closes; `end`: the client closes first."""
+        with socket.create_connection((LOOPBACK, self.proxy.http), PATIENCE) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                for segment in segments:
+                    sock.sendall(segment)
+                if end:
+                    sock.shutdown(socket.SHUT_WR)
+            except ConnectionError:
+                pass  # it was refused before its end; what was answered may still be there
+            return read_all(sock)
+
+    def test_refused_requests(self) -> None:
+        for sample in load("requests/refused"):
+            octets, end = sample.octets, False
+            try:
+                read_request([octets])
+            except Exception as e:
+                end = CUT in str(e)
+            if not end:
+                octets += LAST
+            for segments in segmented(octets):
+                answer = self.send(segments, end)
+                how = f"{sample.name} in {len(segments)} segments"
+                self.assertEqual(self.origin.take(), [], how)
+                if end:
+                    continue
+                if answer or len(octets) < LARGE:  # an upload that is cut off may lose its answer
+                    self.assertIn(b"HTTP/1.1 %d " % sample.status, answer[:13], how)
+                    self.assertEqual(len(ANSWER.findall(answer)), 1, how)
+        self.nothing_came_late()
+
+    def nothing_came_late(self) -> None:
+        self.send([LAST])
+        self.assertEqual([one.target for one in self.origin.take()], [b"/next"])
+
+    def test_accepted_requests(self) -> None:
+        for sample in load("requests/accepted"):
+            message = read_request([sample.octets])
+            assert message is not None
+            assert isinstance(message.head, RequestHead)
+            for segments in segmented(sample.octets + LAST):
+                answer = self.send(segments)
+                how = f"{sample.name} in {len(segments)} segments: {answer[:300]!r}"
+                came = self.origin.take()
+                if message.head.target == b"*":  # this proxy's own to answer
+                    self.assertEqual([one.target for one in came], [b"/next"], how)
+                    continue
+                self.assertEqual(len(came), 1 + message.head.keep_alive, how)
+                self.is_the_same(sample, message, came[0], how)
+                if message.head.keep_alive:
+                    self.assertEqual(came[1].target, b"/next", how)
+        self.nothing_came_late()
+
+    def is_the_same(self, sample: Sample, message: Message, came: Recorded, how: str) -> None:
+        head = message.head
+        assert isinstance(head, RequestHead)
+        self.assertEqual((came.method, came.target), (head.method, head.target), how)
+        self.assertEqual(came.content, message.content, how)
+        host = head.host or b"localhost"  # of HTTP/1.0; authentik wants one
+        for name in ONE_EACH:
+            self.assertEqual(len(came.values(name)), 1, f"{name!r} of {how}")
+        self.assertEqual(came.values(b"x-forwarded-for"), [b"127.0.0.1"], how)
+        self.assertEqual(came.values(b"x-forwarded-host"), [host], how)
+        self.assertEqual(came.values(b"x-forwarded-proto"), [b"http"], how)
+        self.assertEqual(came.values(b"host"), [host], how)
+        for name in NEVER:
+            self.assertEqual(came.values(name), [], f"{name!r} of {how}")
+        changing = [b"upgrade"] if head.upgrade else []
+        self.assertEqual(came.values(b"connection"), changing, how)
+        self.assertEqual(came.values(b"upgrade"), [b"websocket"] if head.upgrade else [], how)
+        for name in sample.settings.get("lacks", b"").split():
+            self.assertEqual(came.values(name), [], f"{name!r} of {how}")
+        for name in sample.settings.get("keeps", b"").split():
+            self.assertEqual(came.values(name), [head.get(name)], f"{name!r} of {how}")
+
+    def test_responses(self) -> None:
+        for kind in ("refused", "accepted"):
+            for number, sample in enumerate(load(f"responses/{kind}")):
+                if sample.settings.get("limit") == b"limits.line_bytes":
+                    continue  # for upstream's heads there is no such setting: the head's is it
+                method = sample.settings.get("method", b"GET")
+                target = b"/%b/%d" % (kind.encode(), number)
+                handshake = b""
+                if "key" in sample.settings:
+                    handshake = HANDSHAKE % sample.settings["key"]
+                self.origin.answers[target] = sample.octets
+                asked = b"%b %b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (method, target, handshake)
+                answer = self.send([asked if kind == "accepted" and handshake else asked + LAST])
+                targets = [one.target for one in self.origin.take()]
+                self.assertEqual(targets[:1], [target], sample.name)
+                self.assertIn(targets[1:], ([], [b"/next"]), sample.name)
+                # No 101 at all is an ordinary answer to a handshake, on an ordinary connection.
+                ordinary = handshake and b" 101" not in sample.octets[:13]
+                if kind == "refused" and not ordinary:
+                    self.is_no_answer(sample, answer)
+                else:
+                    self.is_its_answer(sample, method, answer)
+        self.nothing_came_late()
+
+    def is_no_answer(self, sample: Sample, answer: bytes) -> None:
+        """A 502, and then perhaps the next answer; or one that is cut."""
+        if answer.startswith(b"HTTP/1.1 502 "):
+            self.assertLessEqual(len(ANSWER.findall(answer)), 2, sample.name)
+            return
+        self.assertEqual(len(ANSWER.findall(answer)), 1, f"{sample.name}: {answer[:300]!r}")
+        try:
+            message = read_response([answer])
+        except Exception as e:
+            self.assertIn(CUT, str(e), f"{sample.name}: {answer[:300]!r}")
+        else:
+            self.assertIsNone(message, f"{sample.name} has a clean end: {answer[:300]!r}")
+
+    def is_its_answer(self, sample: Sample, method: bytes, answer: bytes) -> None:
+        original = read_response([sample.octets], method)
+        assert original is not None
+        assert isinstance(original.head, ResponseHead)
+        message = read_response([answer], method)
+        assert message is not None, f"{sample.name}: {answer[:300]!r}"
+        assert isinstance(message.head, ResponseHead)
+        if original.head.status in (100, 103):
+            return  # the end of the connection is the 502 of what should have followed
+        self.assertEqual(message.head.status, original.head.status, sample.name)
+        content = message.content
+        if message.head.length == UNTIL_CLOSE:
+            content = content.partition(b"HTTP/1.1 200")[0]
+        self.assertEqual(content, original.content, sample.name)
+
+    def test_what_comes_behind_a_response_is_nobodys(self) -> None:
+        """Response queue poisoning: the second answer must not be given to the next request."""
+        stolen = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"
+        for number, sample in enumerate(load("responses/accepted")):
+            method = sample.settings.get("method", b"GET")
+            parsed = read_response([sample.octets], method)
+            assert parsed is not None
+            if parsed.head.length == UNTIL_CLOSE or b" 1" in sample.octets[:10]:
+                continue
+            target = b"/behind/%d" % number
+            self.origin.answers[target] = sample.octets + stolen
+            asked = b"%b %b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, target)
+            answer = self.send([asked + LAST])
+            self.assertNotIn(b"stolen", answer, sample.name)
+            self.assertNotIn(b"stolen", self.send([LAST]), sample.name)
+            self.origin.take()
+        self.assertIn(OK[-2:], self.send([LAST]))
