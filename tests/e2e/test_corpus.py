@@ -149,6 +149,31 @@ class Corpus(EndToEnd):
         for name in sample.settings.get("keeps", b"").split():
             self.assertEqual(came.values(name), [head.get(name)], f"{name!r} of {how}")
 
+    def test_content(self) -> None:
+        """The files of bodies/, as the content of a request."""
+        for sample in (*load("bodies/refused"), *load("bodies/accepted")):
+            word = sample.settings["length"]
+            if word == b"until-close":
+                continue
+            framing = b"Transfer-Encoding: chunked"
+            if word != b"chunked":
+                framing = b"Content-Length: " + word
+            head = b"POST /content HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing
+            octets = head + sample.octets
+            end = CUT in str(refusal(read_request, [octets]))
+            for segments in segmented(octets if end else octets + LAST):
+                answer = self.send(segments, end)
+                how = f"{sample.name} in {len(segments)} segments: {answer[:300]!r}"
+                came = self.origin.take()
+                if sample.name.startswith("bodies/refused"):
+                    self.assertEqual(came, [], how)
+                    if not end:
+                        self.assertIn(b"HTTP/1.1 %d " % sample.status, answer[:13], how)
+                    continue
+                self.assertEqual([one.target for one in came], [b"/content", b"/next"], how)
+                self.assertEqual(came[0].content, sample.settings["content"], how)
+        self.nothing_came_late()
+
     def test_responses(self) -> None:
         for kind in ("refused", "accepted"):
             for number, sample in enumerate(load(f"responses/{kind}")):
