@@ -233,8 +233,8 @@ class HTTP2:
         return min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size)
 
     def end(self, number: int, trailers: Sequence[tuple[str, str]] = ()) -> None:
-        """Its request is complete."""
-        if self.streams[number].cut:
+        """Its request is complete, if the proxy still wants to know."""
+        if self.streams[number].cut or self.streams[number].reset is not None:
             return
         if trailers:
             self.h2.send_headers(number, trailers, end_stream=True)

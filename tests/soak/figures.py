@@ -1,0 +1,74 @@
+"""Memory and descriptors of the proxy's processes, together, as they were again and again. Linux."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.children import family
+
+WARM = 0.3  # the part of a run that is not judged
+MIB = 1 << 20
+GROWTH = 0.1  # of the memory at the end of the warm-up; and
+SLACK = 8 * MIB  # what an allocator may keep of a peak
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Figures:
+    """Samples of one proxy: (seconds since the begin, octets resident, descriptors)."""
+
+    def __init__(self, pid: int) -> None:
+        self.samples: list[tuple[float, int, int]] = []
+        self.pid = pid
+        self._begin = time.monotonic()
+
+    def run(self, over: threading.Event, every: float) -> None:
+        """Until it is over."""
+        while not over.wait(every):
+            self.sample()
+
+    def sample(self) -> tuple[int, int]:
+        """Octets and descriptors now."""
+        octets = descriptors = 0
+        for pid in family(self.pid):
+            with suppress(OSError):  # ended meanwhile
+                octets += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+                descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        self.samples.append((time.monotonic() - self._begin, octets, descriptors))
+        return octets, descriptors
+
+    @property
+    def warm(self) -> list[tuple[float, int, int]]:
+        """The samples after the warm-up."""
+        end = self.samples[-1][0]
+        return [sample for sample in self.samples if sample[0] >= WARM * end]
+
+    @property
+    def slope(self) -> float:
+        """Octets a second, after the warm-up."""
+        warm = self.warm
+        if len(warm) < 3:
+            return 0.0
+        seconds, octets, _ = zip(*warm, strict=True)
+        return statistics.linear_regression(seconds, octets).slope
+
+    @property
+    def grown(self) -> bool:
+        """Whether memory is not flat."""
+        warm = self.warm
+        return self.slope * (warm[-1][0] - warm[0][0]) > GROWTH * warm[0][1] + SLACK
+
+    def __str__(self) -> str:
+        warm = self.warm
+        octets = [sample[1] for sample in warm]
+        descriptors = [sample[2] for sample in warm]
+        return (
+            f"memory of all processes {octets[0] / MIB:.1f} MiB after the warm-up,"
+            f" {octets[-1] / MIB:.1f} at the end, {max(octets) / MIB:.1f} at most, slope"
+            f" {self.slope * 3600 / MIB:+.2f} MiB an hour; descriptors {min(descriptors)} to"
+            f" {max(descriptors)}"
+        )
