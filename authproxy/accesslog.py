@@ -45,7 +45,8 @@ Entry = tuple[int, "RequestHead", "Client", int, int, float, str, str]
 class AccessLog:
     """The lines of all requests.
 
-    `path` is a file, "-" for file descriptor 1, "" for none. `clock` is the wall clock, in seconds.
+    `path` is a file, "-" for file descriptor 1, "" for none. `clock` is the wall clock, in
+    seconds, which lines tell; `steady` one that does not jump, for what is done again and again.
     Where there are `lines`, they go there instead.
     """
 
@@ -55,13 +56,15 @@ class AccessLog:
         form: str,
         clock: Callable[[], float] = time.time,
         lines: Lines | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._steady = steady
         self._given = lines is not None
         self._clock = clock
         self._entries: list[Entry] = []
         self._escaped: dict[bytes, str] = {}
         self._path = path
-        self._file = LineFile(path, clock) if lines is None else lines
+        self._file = LineFile(path, steady) if lines is None else lines
         self._choose(form)
 
     def adopt(self, path: str, form: str) -> None:
@@ -69,7 +72,7 @@ class AccessLog:
         nothing has changed."""
         file = None
         if path != self._path and not self._given:
-            file = LineFile(path, self._clock)
+            file = LineFile(path, self._steady)
         self.flush()
         if file is not None:
             self._file.close()

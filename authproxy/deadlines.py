@@ -11,8 +11,9 @@ Knows nothing of connections: an item has `deadline` (seconds of the clock; NEVE
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -21,6 +22,16 @@ NEVER = float("inf")
 RESOLUTION = 0.5  # seconds between two sweeps
 
 log = Logger()
+
+
+def make_steady(reactor: Any) -> None:
+    """Let the reactor's delays be of the monotonic clock. Call it before anything is scheduled.
+
+    Twisted's are moments of the wall clock: where that is set back by a day (a wrong clock at the
+    boot, a restored virtual machine), everything that was to be done within a second, sweeps, logs
+    and drains, would be done a day later; and forward, everything at once.
+    """
+    reactor.seconds = time.monotonic
 
 
 class Timed(Protocol):
@@ -35,8 +46,8 @@ class Timed(Protocol):
 class Deadlines:
     """The set of items whose deadlines are watched.
 
-    `now` is the clock that deadlines are moments of: monotonic seconds in production (the
-    reactor's own clock is the wall clock, which jumps), Clock.seconds in tests.
+    `now` is the clock that deadlines are moments of: monotonic seconds in production, as those of
+    the reactor once `make_steady` has seen it; Clock.seconds in tests.
     """
 
     def __init__(self, reactor: IReactorTime, now: Callable[[], float]) -> None:

@@ -51,7 +51,7 @@ class LineFile:
     OSError where the file cannot be opened at the start, and never after that.
     """
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.lost = 0
         self.failing = False
         self._path = path

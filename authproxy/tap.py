@@ -22,6 +22,7 @@ from .assembly import assemble
 from .config import ConfigError
 from .control import NO_FILE, Control, default_path
 from .daemon import Daemon
+from .deadlines import make_steady
 from .identity import Identity
 from .linefile import Lines
 from .loading import Loaded, Source
@@ -157,6 +158,7 @@ def makeService(options: Options) -> IService:
     """What twistd calls."""
     from twisted.internet import reactor  # noqa: PLC0415  (importing installs one)
 
+    make_steady(reactor)
     loaded = options.loaded
     wanted = loaded.settings.workers
     THRESHOLD.set(loaded.settings.log.level)

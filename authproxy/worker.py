@@ -20,6 +20,7 @@ from twisted.logger import Logger, globalLogBeginner
 from . import tap
 from .certificates import CertificateError
 from .config import ConfigError
+from .deadlines import make_steady
 from .loading import Loaded
 from .operations_log import THRESHOLD, Counted, level_of, text_of
 from .service import FrontDoor
@@ -199,6 +200,7 @@ def main() -> None:
     """What the supervisor starts."""
     from twisted.internet import reactor  # noqa: PLC0415  (importing installs one)
 
+    make_steady(reactor)
     worker = Worker(reactor)
     worker.run()
     sys.exit(worker.status)

@@ -58,7 +58,9 @@ class _Tests(SynchronousTestCase):
         self.path = self.directory / "access.log"
 
     def open(self, form: str = "combined", path: str | None = None) -> AccessLog:
-        made = AccessLog(str(self.path) if path is None else path, form, lambda: self.now)
+        made = AccessLog(
+            str(self.path) if path is None else path, form, lambda: self.now, None, lambda: self.now
+        )
         self.addCleanup(made.close)
         return made
 

@@ -1,0 +1,164 @@
+"""Faults of the world around the proxy: origins that misbehave, a resolver and a clock to turn."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from .processes import HOST, LOOPBACK, ROOT, Proxy, Stage, read_exactly, request, response, until
+
+# What Python imports before anything else. CLOCK has seconds that are added to the wall clock,
+# NAMES a host and its address in each line; who is not in it does not resolve.
+_WORLD = """
+import os, socket, time
+_wall, _resolve = time.time, socket.getaddrinfo
+_clock, _names = os.environ["WORLD_CLOCK"], os.environ["WORLD_NAMES"]
+
+def _time():
+    with open(_clock) as file:
+        return _wall() + float(file.read())
+
+def _getaddrinfo(host, *rest, **more):
+    if isinstance(host, bytes):
+        host = host.decode()
+    if not host or host.replace(".", "").isdecimal() or ":" in host:
+        return _resolve(host, *rest, **more)
+    with open(_names) as file:
+        names = dict(line.split() for line in file)
+    if host not in names:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return _resolve(names[host], *rest, **more)
+
+time.time, socket.getaddrinfo = _time, _getaddrinfo
+"""
+
+
+class World:
+    """A wall clock and a resolver for a proxy, by `environ`; both change while it runs."""
+
+    def __init__(self, stage: Stage) -> None:
+        directory = stage.directory / "world"
+        directory.mkdir()
+        (directory / "sitecustomize.py").write_text(_WORLD)
+        self._clock, self._names = directory / "clock", directory / "names"
+        self.turn(0)
+        self.name({})
+        self.environ = {
+            "PYTHONPATH": os.pathsep.join((str(directory), str(ROOT))),
+            "WORLD_CLOCK": str(self._clock),
+            "WORLD_NAMES": str(self._names),
+        }
+
+    def turn(self, seconds: float) -> None:
+        """The wall clock is so many seconds ahead."""
+        _replace(self._clock, str(seconds))
+
+    def name(self, names: dict[str, str]) -> None:
+        """These hosts have these addresses, others have none."""
+        _replace(self._names, "".join(f"{host} {address}\n" for host, address in names.items()))
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(text)
+    fresh.rename(path)
+
+
+PACE = 0.02  # seconds between two requests of a neighbour
+
+
+class Neighbour:
+    """A client that behaves: one request after the other to HOST, on a connection that stays, over
+    TLS. Each must have the answer that is its own; whatever else comes is in `failed`."""
+
+    def __init__(self, stage: Stage, proxy: Proxy) -> None:
+        self.failed: list[str] = []
+        self.done = 0
+        self._stage = stage
+        self._proxy = proxy
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.more()
+
+    def _run(self) -> None:
+        try:
+            with self._stage.connect(self._proxy) as sock:
+                while not self._over.wait(PACE):
+                    content = f"neighbour {self.done}".encode()
+                    length = f"Content-Length: {len(content)}"
+                    sock.sendall(request("/echo", length, method="POST", host=HOST) + content)
+                    answer = response(sock, "POST")
+                    if (answer.status, answer.content) != (200, content):
+                        self.failed.append(f"{answer.status}: {answer.content[:200]!r}")
+                        return
+                    self.done += 1
+        except Exception as e:
+            self.failed.append(f"{e!r}, after {self.done} answers")
+
+    def more(self, count: int = 3) -> None:
+        """Wait until so many more are answered, or one is not."""
+        wanted = self.done + count
+        until(lambda: self.done >= wanted or self.failed, "the neighbour is served")
+
+    def end(self) -> list[str]:
+        """No more. Returns what failed."""
+        self._over.set()
+        self._thread.join()
+        return self.failed
+
+
+def cut(sock: socket.socket) -> None:
+    """Reset it."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def take(sock: socket.socket) -> bytes:
+    """A request, with the content that its Content-Length says. b"" where none came."""
+    data = bytearray()
+    with suppress(ConnectionError):
+        while not data.endswith(b"\r\n\r\n"):
+            piece = sock.recv(1)
+            if not piece:
+                return b""
+            data += piece
+        for line in bytes(data).lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                data += read_exactly(sock, int(line.partition(b":")[2]))
+        return bytes(data)
+    return b""
+
+
+class BlackHole:
+    """Accepts no connection and refuses none: its queue is full, and Linux drops what comes."""
+
+    def __init__(self) -> None:
+        self._sockets = [socket.socket()]
+        self._sockets[0].bind((LOOPBACK, 0))
+        self._sockets[0].listen(0)
+        self.port: int = self._sockets[0].getsockname()[1]
+        for _ in range(2):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex((LOOPBACK, self.port))
+            self._sockets.append(waiting)
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+Conversation = Callable[[socket.socket], None]

@@ -1,0 +1,408 @@
+"""What breaks around the proxy, one thing after the other: what the client sees, what the log says,
+that a request of somebody else is not hurt, and that nothing is lost or doubled.
+
+Further faults are where their subject is:
+
+    no descriptors are left                test_process.py, Descriptors
+    a worker or the supervisor is killed   test_workers.py
+    one of two upstream servers dies, hangs, is a black hole or not ready    test_health.py
+    a certificate of the wrong name, CA or key     test_tls.py
+    a slow reader on either side           test_slow_reader.py
+    HTTP/2 streams that are cut            test_http2_streams.py, test_http2_ends.py
+    all of them at random, for long        script/soak
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import resource
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from .clients import HTTP1, HTTP2, Asked, Seen
+from .faulty import BlackHole, Conversation, Neighbour, World, cut, free_port, take
+from .processes import HOST, LOOPBACK, Proxy, Staged, read_all, read_head, request, response, until
+from .test_websockets import UPGRADE
+
+FAULTY = "faulty.example.com"
+DAY = 86400
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+BODY = bytes(range(256)) * 256
+
+
+class FaultTests(Staged, SynchronousTestCase):
+    """Two sites: HOST, whose upstream is well, and FAULTY."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.stage = self.own_stage()
+        self.good = self.stage.origin()
+        self.came: list[bytes] = []
+        self.neighbour: Neighbour | None = None
+
+    def nobody_else_was_hurt(self) -> None:
+        """By whatever happened in the test."""
+        assert self.neighbour is not None
+        self.neighbour.more()
+        self.assertEqual(self.neighbour.end(), [])
+
+    def start(self, upstream: str, site: dict[str, Any] | None = None, **more: Any) -> Proxy:
+        """The proxy, where this is FAULTY's upstream, and the neighbour."""
+        timeouts = {"connect": 1, "upstream_tls": 1, "first_byte": 1, "upstream_idle": 1}
+        environ, workers = more.pop("environ", None), more.pop("workers", 1)
+        limits = {"requests_per_connection": 1_000_000}
+        sections = {"timeouts": timeouts, "limits": limits} | more
+        good = f"http://{LOOPBACK}:{self.good.port}"
+        document = self.stage.configuration(good, **sections)
+        faulty = {"hosts": [FAULTY], "upstream": upstream} | self.stage.certificate(FAULTY)
+        document["workers"] = workers
+        document["site"].append(faulty | (site or {}))
+        self.proxy = self.stage.proxy(document, environ=environ)
+        self.neighbour = Neighbour(self.stage, self.proxy)
+        self.addCleanup(self.nobody_else_was_hurt)  # trial has these before tearDown
+        return self.proxy
+
+    def script(self, conversation: Conversation) -> Any:
+        """An upstream server, for each connection of which `conversation` is asked."""
+        self.conversation = conversation
+
+        def converse(sock: socket.socket) -> None:
+            self.conversation(sock)
+
+        return self.scripted(converse)
+
+    def take(self, sock: socket.socket) -> bytes:
+        """A request, noted."""
+        came = take(sock)
+        if came:
+            self.came.append(came)
+        return came
+
+    def ask(self, asked: Asked | None = None, version: str = "http/1.1") -> Seen:
+        """A request for FAULTY, on a connection of its own."""
+        asked = asked or Asked(host=FAULTY)
+        with self.stage.connect(self.proxy, FAULTY, (version,)) as sock:
+            client = HTTP2(sock) if version == "h2" else HTTP1(sock)
+            return client.ask(asked)
+
+    def fails(self, status: int, words: str) -> None:
+        """By either version: a page of this status; and these words are in the log, once each."""
+        for version in ("http/1.1", "h2"):
+            seen = self.ask(version=version)
+            self.assertEqual((seen.status, seen.ended, seen.cut), (status, True, False), seen)
+            self.proxy.says(rf"upstream: Site {FAULTY}, {status} \(request \w+\): .*{words}")
+            retry = [value for name, value in seen.fields if name == "retry-after"]
+            self.assertEqual(retry, ["5"] if status == 503 else [])
+
+
+class Dialling(FaultTests):
+    def test_refused(self) -> None:
+        self.start(f"http://{LOOPBACK}:{free_port()}")
+        self.fails(503, r"nothing listens at .* Is authentik running\?")
+
+    def test_black_hole(self) -> None:
+        hole = BlackHole()
+        self.addCleanup(hole.close)
+        self.start(f"http://{LOOPBACK}:{hole.port}")
+        self.fails(503, r"does not answer \(timeouts\.connect\)\. Is a firewall in between\?")
+
+    def test_name_that_does_not_resolve(self) -> None:
+        world = World(self.stage)
+        self.start("http://origin.test:9000", environ=world.environ)
+        self.fails(503, r"the name in http://origin\.test:9000 does not resolve\. Correct it")
+
+    def test_name_that_changes(self) -> None:
+        """What is open stays, what is dialled from then on goes to the new address."""
+        world = World(self.stage)
+        with socket.create_server((LOOPBACK, 0)) as first:
+            port = first.getsockname()[1]
+            with socket.create_server(("127.0.0.2", port)) as second:
+                world.name({"origin.test": LOOPBACK})
+                self.start(f"http://origin.test:{port}", environ=world.environ)
+                self.assertEqual(self._answered_by(first, second), first)
+                world.name({"origin.test": "127.0.0.2"})
+                self.assertEqual(self._answered_by(first, second), second)
+                world.name({})
+                self.fails(503, "does not resolve")
+                world.name({"origin.test": LOOPBACK})
+                self.assertEqual(self._answered_by(first, second), first)
+
+    def _answered_by(self, *listeners: socket.socket) -> socket.socket:
+        """Which of them gets the connection of a request. It is not kept."""
+        got: list[socket.socket] = []
+
+        def serve(listener: socket.socket) -> None:
+            sock, _ = listener.accept()
+            with sock:
+                got.append(listener)
+                take(sock)
+                sock.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+        threads = [threading.Thread(target=serve, args=(each,), daemon=True) for each in listeners]
+        for thread in threads:
+            thread.start()
+        self.assertEqual(self.ask().content, b"hello")
+        for listener in listeners:
+            if listener not in got:  # it still waits
+                with socket.create_connection(listener.getsockname()) as sock:
+                    sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    sock.recv(1000)
+        for thread in threads:
+            thread.join()
+        return got[0]
+
+
+class Handshakes(FaultTests):
+    """Of TLS with upstream."""
+
+    def start_tls(self, origin: Any, **site: Any) -> None:
+        verified = {"upstream_verify": f"ca:{self.stage.ca}", "upstream_server_name": FAULTY}
+        self.start(origin.url.replace("http:", "https:"), verified | site)
+
+    def test_silence(self) -> None:
+        def silent(sock: socket.socket) -> None:
+            read_all(sock)
+
+        self.start_tls(self.script(silent))
+        self.fails(504, r"timeouts\.upstream_tls|handshake")
+
+    def test_half_of_one(self) -> None:
+        """The first record's header, and the connection is gone."""
+        end: Any = cut
+
+        def half(sock: socket.socket) -> None:
+            sock.recv(65536)
+            sock.sendall(b"\x16\x03\x03\x00\x7a\x02\x00")
+            end(sock)
+
+        self.start_tls(self.script(half))
+        self.fails(503, "closed the connection during the TLS handshake")
+        end = socket.socket.close
+        self.fails(503, "closed the connection during the TLS handshake")
+
+    def test_garbage(self) -> None:
+        def garbage(sock: socket.socket) -> None:
+            sock.recv(65536)
+            sock.sendall(b"\x16\x03\x03\x00\x20" + b"\xff" * 32)
+            sock.recv(65536)
+
+        self.start_tls(self.script(garbage))
+        self.fails(503, "the TLS handshake with .* failed")
+
+    def test_expired(self) -> None:
+        """The client gets a 502, and the log the lines that cure it."""
+        yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        leaf = self.stage.authority.issue_cert(FAULTY, not_after=yesterday)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(tls)
+
+        def serve(sock: socket.socket) -> None:
+            try:
+                with tls.wrap_socket(sock, server_side=True) as wrapped:
+                    self.take(wrapped)
+            except OSError:  # the proxy has seen enough
+                pass
+
+        self.start_tls(self.script(serve))
+        self.fails(502, r"is not accepted: it, or a certificate above it, has expired")
+        self.proxy.says(r'^\s+upstream_verify = "pin:sha256/')
+        self.assertEqual(self.came, [])  # nobody who is not upstream is told anything
+
+
+class Responses(FaultTests):
+    """What is wrong with an answer, after the request was sent."""
+
+    def serve(self, *answers: bytes, end: Any = cut) -> None:
+        """Each connection of upstream takes one request from now on, sends this, and ends."""
+
+        def conversation(sock: socket.socket) -> None:
+            if self.take(sock):
+                for piece in answers:
+                    sock.sendall(piece)
+                end(sock)
+
+        self.came.clear()
+        self.conversation = conversation
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.origin = self.script(lambda sock: None)
+        self.start(self.origin.url)
+
+    def test_cut_before_an_octet(self) -> None:
+        """On a connection that is new: nobody may ask twice."""
+        for end in (cut, socket.socket.close):
+            self.serve(end=end)
+            self.fails(502, "closed the connection before its response was complete")
+            self.assertEqual(len(self.came), 2)
+
+    def test_cut_in_the_head(self) -> None:
+        self.serve(OK[:20])
+        self.fails(502, "closed the connection before its response was complete")
+        self.assertEqual(len(self.came), 2)
+
+    def test_cut_in_the_content(self) -> None:
+        """The client sees that something is missing; what came was right."""
+        chunk = b"%x\r\n%b\r\n" % (len(BODY), BODY)
+        for head, content in (
+            (b"Content-Length: %d" % (2 * len(BODY)), BODY),
+            (b"Transfer-Encoding: chunked", chunk),
+            (b"Transfer-Encoding: chunked", chunk + b"20000\r\nabc"),
+        ):
+            # In order: a reset would take with it what was sent before.
+            self.serve(
+                b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n", content, end=socket.socket.close
+            )
+            for version in ("http/1.1", "h2"):
+                self.came.clear()
+                seen = self.ask(version=version)
+                self.assertEqual((seen.status, seen.ended, seen.cut), (200, False, True))
+                self.assertTrue((BODY + b"abc").startswith(bytes(seen.content)))
+                self.assertEqual(len(self.came), 1)
+            self.proxy.says(rf"upstream: Site {FAULTY}, a response was cut")
+
+    def test_garbage(self) -> None:
+        self.serve(b"\x15\x03\x01\x00\x02\x02\x16" * 20)
+        self.fails(502, "a malformed status line")
+
+    def test_garbage_after_a_response(self) -> None:
+        """It is nobody's answer: the connection is not used again."""
+        both = OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers"
+        self.serve(both, end=lambda sock: sock.recv(1))
+        with self.stage.connect(self.proxy, FAULTY) as sock:
+            for _ in range(3):
+                sock.sendall(request("/", host=FAULTY))
+                self.assertEqual(response(sock).content, b"hello")
+        self.assertEqual(len(self.came), 3)
+
+    def test_slow(self) -> None:
+        """Octet by octet, but it goes on: nothing is lost. By one segment each."""
+
+        def drip(sock: socket.socket) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while self.take(sock):
+                for octet in OK:
+                    sock.sendall(bytes([octet]))
+
+        self.conversation = drip
+        for version in ("http/1.1", "h2"):
+            seen = self.ask(version=version)
+            self.assertEqual((seen.status, seen.content, seen.ended), (200, b"hello", True))
+
+    def test_silence(self) -> None:
+        """Before the head a page, in the content a cut."""
+        self.serve(end=lambda sock: sock.recv(1))
+        self.fails(504, "")
+        self.serve(OK[:-2], end=lambda sock: sock.recv(1))
+        for version in ("http/1.1", "h2"):
+            seen = self.ask(version=version)
+            self.assertEqual((seen.status, seen.content, seen.cut), (200, b"hel", True))
+
+    def test_closed_at_the_moment_of_reuse(self) -> None:
+        """A pooled connection ends when the next request is on its way. What may be asked twice is
+        asked again on a new one; what may not is a 502, and upstream has it once at most."""
+
+        def once(sock: socket.socket) -> None:
+            """Serve one request, and cut once an octet of the next is there."""
+            if self.take(sock):
+                sock.sendall(OK)
+                if sock.recv(1):
+                    cut(sock)
+
+        self.conversation = once
+        for method, content, status in (
+            ("GET", None, 200), ("PUT", b"content", 200), ("DELETE", None, 200),
+            ("POST", b"content", 502), ("POST", None, 502), ("PATCH", b"content", 502),
+        ):  # fmt: skip
+            for version in ("http/1.1", "h2"):
+                self.assertEqual(self.ask().content, b"hello")
+                self.came.clear()
+                before = self.origin.connections
+                seen = self.ask(Asked(method, "/", content=content, host=FAULTY), version)
+                self.assertEqual((seen.status, seen.ended), (status, True), (method, version))
+                # What is counted was taken whole: by a new connection.
+                again = 1 if status == 200 else 0
+                self.assertEqual(len(self.came), again)
+                self.assertEqual(self.origin.connections - before, again)
+
+
+class ThisMachine(FaultTests):
+    def test_disk_full(self) -> None:
+        """From the first line on: requests are served, and it is said once."""
+        proxy = self.start(self.good_url, log={"access": "/dev/full"})
+        proxy.says(r"The access log /dev/full cannot be written: No space left on device\.")
+        for _ in range(3):
+            self.assertEqual(self.ask().status, 200)
+        self.assertEqual(proxy.stderr.count("cannot be written"), 1)
+
+    @property
+    def good_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.good.port}"
+
+    def test_disk_full_for_a_while(self) -> None:
+        """A limit of the file's size stands for the disk's. No line is lost, none torn or doubled."""
+        access = self.stage.directory / "access.log"
+        proxy = self.start(self.good_url, log={"access": str(access)})
+        limit = 30_000
+        _, most = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, most))
+        filler = "x" * 4000
+        for number in range(20):
+            asked = Asked(target=f"/{filler}/{number}/", host=FAULTY)
+            self.assertEqual(self.ask(asked).ended, True)
+        proxy.says("access.log cannot be written: File too large.*Lines are held")
+        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+        proxy.says("access.log is written again; 0 lines were lost")
+        self._whole(access, 20)
+
+    def _whole(self, access: Path, count: int) -> None:
+        """Each request for FAULTY has its one line."""
+
+        def look() -> list[str]:
+            found = re.findall(r"/x{4000}/(\d+)/ HTTP/1\.1", access.read_text())
+            return found if len(found) >= count else []
+
+        self.assertEqual(until(look, "all lines"), [str(number) for number in range(count)])
+        for line in access.read_text().splitlines():
+            self.assertRegex(line, r"^127\.0\.0\.1 - - \[.* HTTP/1\.1\" \d+ ")
+
+    def test_the_clock_jumps(self) -> None:
+        """The wall clock goes forth and back by days: nothing is cut early, deadlines are still
+        met, lines are written, and the process ends in time."""
+        self._clock_jumps(1)
+
+    def test_the_clock_jumps_for_workers(self) -> None:
+        self._clock_jumps(2)
+
+    def _clock_jumps(self, workers: int) -> None:
+        world = World(self.stage)
+
+        def silent(sock: socket.socket) -> None:
+            while self.take(sock):
+                pass
+
+        proxy = self.start(self.script(silent).url, environ=world.environ, workers=workers)
+        with self.stage.connect(proxy) as idle, self.stage.connect(proxy) as websocket:
+            idle.sendall(request("/", host=HOST))
+            self.assertEqual(response(idle).status, 200)
+            websocket.sendall(request("/ws/client/", *UPGRADE))
+            self.assertTrue(read_head(websocket).startswith(b"HTTP/1.1 101 "))
+            for jump in (2 * DAY, -2 * DAY):
+                world.turn(jump)
+                # A deadline of the proxy's passes: sweeps go on, in their time.
+                with self.stage.connect(proxy, FAULTY) as sock:
+                    sock.sendall(request(f"/{jump}/", host=FAULTY))
+                    self.assertEqual(response(sock).status, 504)
+                proxy.says(f"GET /{jump}/ HTTP/1.1", "stdout")
+                idle.sendall(request("/", host=HOST))
+                self.assertEqual(response(idle).status, 200)
+                websocket.sendall(b"\x89\x82\0\0\0\0hi")
+                came = b""
+                while b"\x8a\x02hi" not in came:
+                    came += websocket.recv(1000)
