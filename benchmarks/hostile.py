@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import socket
@@ -158,7 +159,21 @@ def _many(siege: Siege, count: int, secure: bool, greet: bytes, source: str = ""
             kept.append(sock)
         except OSError:
             refused += 1
-    return kept, f"{len(kept)} open, {refused} refused"
+    closed = sum(map(_closed, kept))
+    return kept, f"{len(kept) - closed} open, {refused + closed} refused"
+
+
+def _closed(sock: socket.socket) -> bool:
+    """Whether the proxy has closed it."""
+    sock.setblocking(False)
+    try:
+        while sock.recv(4096):
+            pass
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def idle_tls(siege: Siege) -> Opened:
@@ -226,8 +241,9 @@ def _slow(mode: str) -> Callable[[Siege], Opened]:
             [program, *SLOW[mode], "-c", count, "-r", "200", "-l", str(int(siege.seconds)),
              "-p", "3", "-u", url], capture_output=True, text=True, errors="replace",
         )  # fmt: skip
-        lines = [line for line in done.stdout.splitlines() if "service available" in line]
-        said = lines[-1].split()[-1] if lines else "?"
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # it is fond of colours
+        served = re.findall(r"service available:\s+(\w+)", plain)
+        said = served[-1] if served else "?"
         return [], f"{count} connections; its probe was served at the end: {said}"
 
     return run
@@ -335,13 +351,14 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     count = min(chosen.count, (most - SPARE) // 2)
     print(HEAD, flush=True)
-    failed = 0
-    with proxy(chosen.workers, count, chosen.seconds) as siege:
-        for name in chosen.scenario or SCENARIOS:
+    notes: list[str] = []
+    for name in chosen.scenario or SCENARIOS:
+        # Each has a proxy of its own: memory that one has left would be used by the next.
+        with proxy(chosen.workers, count, chosen.seconds) as siege:
             print(attack(siege, name, chosen.rounds), flush=True)
-        failed = len(siege.notes)
-        print("\n".join(sorted(set(siege.notes))[:10]))
-    return 1 if failed else 0
+            notes += siege.notes
+    print("\n".join(sorted(set(notes))[:10]))
+    return 1 if notes else 0
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ class Responses(FaultTests):
     def test_garbage_after_a_response(self) -> None:
         """It is nobody's answer: the connection is not used again."""
         both = OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers"
-        self.serve(both, end=lambda sock: sock.recv(1))
+        self.serve(both, end=read_all)
         with self.stage.connect(self.proxy, FAULTY) as sock:
             for _ in range(3):
                 sock.sendall(request("/", host=FAULTY))
@@ -297,9 +297,9 @@ class Responses(FaultTests):
 
     def test_silence(self) -> None:
         """Before the head a page, in the content a cut."""
-        self.serve(end=lambda sock: sock.recv(1))
+        self.serve(end=read_all)
         self.fails(504, "")
-        self.serve(OK[:-2], end=lambda sock: sock.recv(1))
+        self.serve(OK[:-2], end=read_all)
         for version in ("http/1.1", "h2"):
             seen = self.ask(version=version)
             self.assertEqual((seen.status, seen.content, seen.cut), (200, b"hel", True))
