@@ -69,9 +69,14 @@ def soak(stage: Stage, chosen: argparse.Namespace) -> int:
 def _watch(seconds: float, record: Record) -> None:
     """Wait, and say once a minute how it goes."""
     end = time.monotonic() + seconds
+    told = 0
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 60))
         print(_summary(record), flush=True)
+        sentences = record.wrong + record.lost
+        if told < len(sentences) <= SHOWN:  # not only at the end of hours
+            print(*sentences, sep="\n", flush=True)
+            told = len(sentences)
 
 
 def _summary(record: Record) -> str:
