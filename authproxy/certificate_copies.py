@@ -76,8 +76,9 @@ def copy(paths: Iterable[str], directory: str, uid: int, gid: int) -> list[CopyE
     """Copy files into `directory` (made if needed, 0700), for the user `uid` and group `gid`.
 
     What that user could replace is left to him: he reads it himself, or nobody does. Returns what
-    failed; the others are copied. Whatever else is in the directory is removed, but the last copy of
-    a file that cannot be read any more stays. Raises OSError if the directory itself cannot be used.
+    failed; the others are copied. Whatever else is in the directory is removed, but the last copy
+    of a file that cannot be read any more stays. Raises OSError if the directory itself cannot be
+    used.
     """
     wanted = {copy_name(path): path for path in paths}
     his = []
