@@ -109,7 +109,7 @@ def sslyze(
     """What is wrong by sslyze: protocols, its checks of known holes, and Mozilla's profile."""
     found = stage.directory / f"sslyze-{host}-{version}.json"
     said = run(
-        [program, "--sni", host, "--certinfo_ca_file", str(stage.ca),
+        [program, "--early_data", "--sni", host, "--certinfo_ca_file", str(stage.ca),
          "--mozilla_config", PROFILES[version], "--json_out", str(found),
          f"{LOOPBACK}:{proxy.https}"], patience,
     )  # fmt: skip
