@@ -153,6 +153,20 @@ class OldClients(Handshakes):
         sock.sendall(request())
         self.assertEqual(response(sock).status, 200)
 
+    def test_tls_1_2_order_is_ours(self) -> None:
+        """But who prefers ChaCha20 gets it."""
+        gcm, chacha = "ECDHE-ECDSA-AES%d-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"
+        aes_128, aes_256 = gcm % 128, "ECDHE-ECDSA-AES256-GCM-SHA384"
+        chosen = []
+        for offered in ((aes_128, aes_256), (aes_256, aes_128), (chacha, aes_128)):
+            context = self._at_most(ssl.TLSVersion.TLSv1_2)
+            context.set_ciphers(":".join(offered))
+            cipher = self._shake(HOST, context).cipher()
+            assert cipher is not None
+            chosen.append(cipher[0])
+        self.assertEqual(chosen[0], chosen[1])
+        self.assertEqual(chosen[2], chacha)
+
     def test_tls_1_2_without_forward_secrecy_is_refused(self) -> None:
         context = self._at_most(ssl.TLSVersion.TLSv1_2)
         context.set_ciphers("AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
