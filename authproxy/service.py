@@ -202,6 +202,9 @@ class FrontDoor(MultiService):
         self._drained = Deferred()
         self._notifier.send("STOPPING=1", "STATUS=draining")
         super().stopService()
+        for opened in self.listeners.open:
+            if opened.address.kind != "systemd":  # who waits there waits for the next start
+                opened.what.accept_all()
         self.listeners.close()
         parts.gateway.draining = True
         log.info(

@@ -58,11 +58,13 @@ class FakePort:
         self.adopted = adopted
         self.factory = factory
         self.listening = True
+        self.accepted = False
         self.accepted_by: Settings | None = None  # what was in force
 
     def accept_all(self) -> None:
         assert self.listening
-        self.accepted_by = self.adopted[-1]
+        self.accepted = True
+        self.accepted_by = self.adopted[-1] if self.adopted else None
 
     def getHost(self) -> Any:
         port = self.address.port or 54321
@@ -293,6 +295,17 @@ class DrainTests(_Tests):
         self.assertTrue(self.stopped.called)
         self.assertTrue(self.access.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_waits_to_be_accepted(self) -> None:
+        """Closing the socket would cut them. What is systemd's goes on: they wait for the next
+        start there."""
+        self.stop()
+        self.assertEqual([port.accepted for port in self.ports], [True, True])
+        inherited = (ListenAddress("systemd", name="https"),)
+        self.build(evolve(Settings(), listen=evolve(Listen(), https=inherited)))
+        self.start()
+        self.stop()
+        self.assertEqual([port.accepted for port in self.ports], [True, False])
 
     def test_a_connection_that_has_not_asked_yet(self) -> None:
         """Its request may be on its way: it gets a moment, and an answer."""

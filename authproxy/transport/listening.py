@@ -64,11 +64,12 @@ class _Accepting(_Base):
 
     def accept_all(self) -> None:
         """Accept everybody who waits: to their clients these connections are open, and closing
-        the socket would cut them."""
-        before = -1
-        while before != self.sessionno:
+        the socket would cut them. No more than a queue holds, however many come meanwhile."""
+        for _ in range(BACKLOG // ACCEPTS_AT_ONCE):
             before = self.sessionno
             self.doRead()
+            if before == self.sessionno:
+                return
 
     def _accepted(self, skt: socket.socket, address: Any) -> None:
         transport = None
