@@ -6,6 +6,7 @@ stream of HTTP/2 (RFC 8441): the same octets come back, and the same end.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -60,9 +61,11 @@ def on_socket(sock: socket.socket, case: Case, pieces: Sequence[bytes]) -> Outco
     if not head.startswith(b"HTTP/1.1 101 "):
         raise AssertionError(f"{case.name}: {head!r}")
     received = bytearray()
-    try:
+    # A server that has closed takes no more; what it said before is there to be read.
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
         for piece in pieces:
             sock.sendall(piece)
+    try:
         while data := sock.recv(65536):
             received += data
     except (ConnectionError, ssl.SSLError) as e:
@@ -135,8 +138,8 @@ class WebSockets(EndToEnd):
         wrong = []
         for case in CASES:
             received, end = self.direct[case.name]
-            seen = _verdict(received)
-            if seen != (case.messages, case.code) or end != "end":
+            messages, code = _verdict(received)
+            if messages != case.messages or code not in case.codes or end != "end":
                 wrong.append(f"{case.name}: {_short((received, end))}")
         if wrong:
             self.fail("\n".join(wrong))

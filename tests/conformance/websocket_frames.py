@@ -23,9 +23,14 @@ class Case:
     name: str
     sent: tuple[bytes, ...]
     messages: tuple[tuple[int, bytes], ...] = ()
-    code: int = 1000
+    code: int | tuple[int, ...] = 1000
     path: str = "/"
     extensions: str = ""
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Those that are right."""
+        return (self.code,) if isinstance(self.code, int) else self.code
 
 
 def frame(
