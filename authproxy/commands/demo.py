@@ -91,7 +91,8 @@ def _serve(chosen: argparse.Namespace, environ: dict[str, str]) -> int:
         service.startService()
     ports = {opened.scheme: opened.address.port for opened in door.listeners.open}
     ports |= {"upstream": upstream_port.getHost().port, "admin": admin.port.getHost().port}
-    print(_what_to_try(**ports), flush=True)
+    # Once it runs: what a Ctrl-C meets before that is not the reactor's, and may be lost.
+    loop.callWhenRunning(print, _what_to_try(**ports), flush=True)
     loop.addSystemEventTrigger("before", "shutdown", door.stopService)
     loop.addSystemEventTrigger("after", "shutdown", admin.stopService)
     loop.addSystemEventTrigger("after", "shutdown", stand_in.close)

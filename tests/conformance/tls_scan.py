@@ -154,15 +154,17 @@ def holes(results: dict[str, Any]) -> Iterator[str]:
         yield f"robot: {robot}"
 
 
-def run(arguments: list[str], patience: float) -> None:
-    """A program, to its end. What it says is of no interest: it writes a file."""
-    subprocess.run(
+def run(arguments: list[str], patience: float) -> str:
+    """What a program says, to its end. Most of what it finds is in a file that it writes."""
+    done = subprocess.run(
         arguments,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
         timeout=patience,
         check=False,
     )
+    return done.stdout
 
 
 def main() -> None:
