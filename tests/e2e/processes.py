@@ -50,6 +50,11 @@ _NOT_INHERITED = (
 _SERVING = r" -> (?:https?://|unix:)"
 _LISTENING = re.compile(r"Listening for (https?) on (\S+)\.$", re.MULTILINE)
 
+# A shell's background ignores it, and what is started there inherits that: tests would send it in
+# vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 Seen = TypeVar("Seen")
 Kept = TypeVar("Kept", bound="Process")
 Table = Mapping[str, Any]
