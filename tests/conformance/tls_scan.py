@@ -52,6 +52,10 @@ PROFILE_ARGUED: dict[tuple[str, str, str], str] = {
     ("rsa.example.com", "1.3", "certificate_types"): _KIND,
     ("rsa.example.com", "1.3", "certificate_signatures"): _KIND,
 }
+EVERYWHERE_ARGUED = {
+    "certificate_path_validation": "of the throw-away authority, which no trust store has",
+    "tls_curves": "X448 and secp521r1 beside the profile's are strong (RFC 8446 4.2.7)",
+}
 
 
 def configuration(stage: Stage, upstream: str, version: str) -> dict[str, Any]:
@@ -126,6 +130,7 @@ def sslyze(
     wrong += holes(results)
     for criterion, words in re.findall(r"^ +\* (\w+): (.+)$", said, re.MULTILINE):
         argued = PROFILE_ARGUED.get((host, version, criterion))
+        argued = argued or EVERYWHERE_ARGUED.get(criterion)
         if argued is None:
             wrong.append(f"not of Mozilla's profile, {criterion}: {words}")
         else:
