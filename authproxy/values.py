@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import attrs
@@ -48,8 +49,12 @@ def keys_of(shape: type[Any]) -> list[str]:
     ]
 
 
+@cache
 def converter() -> Converter:
-    """What turns a document into Settings, and collects every problem on the way."""
+    """What turns a document into Settings, and collects every problem on the way.
+
+    Made once: what it is made of are the classes, and it keeps nothing of a document.
+    """
     made = Converter(forbid_extra_keys=True, detailed_validation=True)
     made.register_structure_hook(str, lambda value, _: text(value))
     made.register_structure_hook(int | str, lambda value, _: workers(value))
