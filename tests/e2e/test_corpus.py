@@ -87,7 +87,7 @@ class Corpus(EndToEnd):
             return read_all(sock)
 
     def test_refused_requests(self) -> None:
-        for sample in load("requests/refused"):
+        for sample in load("requests/invalid"):
             octets = sample.octets
             end = CUT in str(refusal(read_request, [octets]))
             if not end:
@@ -108,7 +108,7 @@ class Corpus(EndToEnd):
         self.assertEqual([one.target for one in self.origin.take()], [b"/next"])
 
     def test_accepted_requests(self) -> None:
-        for sample in load("requests/accepted"):
+        for sample in load("requests/valid"):
             message = read_request([sample.octets])
             assert message is not None
             assert isinstance(message.head, RequestHead)
@@ -151,7 +151,7 @@ class Corpus(EndToEnd):
 
     def test_content(self) -> None:
         """The files of bodies/, as the content of a request."""
-        for sample in (*load("bodies/refused"), *load("bodies/accepted")):
+        for sample in (*load("bodies/invalid"), *load("bodies/valid")):
             word = sample.settings["length"]
             if word == b"until-close":
                 continue
@@ -165,7 +165,7 @@ class Corpus(EndToEnd):
                 answer = self.send(segments, end)
                 how = f"{sample.name} in {len(segments)} segments: {answer[:300]!r}"
                 came = self.origin.take()
-                if sample.name.startswith("bodies/refused"):
+                if sample.name.startswith("bodies/invalid"):
                     self.assertEqual(came, [], how)
                     if not end:
                         self.assertIn(b"HTTP/1.1 %d " % sample.status, answer[:13], how)
@@ -175,7 +175,7 @@ class Corpus(EndToEnd):
         self.nothing_came_late()
 
     def test_responses(self) -> None:
-        for kind in ("refused", "accepted"):
+        for kind in ("invalid", "valid"):
             for number, sample in enumerate(load(f"responses/{kind}")):
                 if sample.settings.get("limit") == b"limits.line_bytes":
                     continue  # for upstream's heads there is no such setting: the head's is it
@@ -186,13 +186,13 @@ class Corpus(EndToEnd):
                     handshake = HANDSHAKE % sample.settings["key"]
                 self.origin.answers[target] = sample.octets
                 asked = b"%b %b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (method, target, handshake)
-                answer = self.send([asked if kind == "accepted" and handshake else asked + LAST])
+                answer = self.send([asked if kind == "valid" and handshake else asked + LAST])
                 targets = [one.target for one in self.origin.take()]
                 self.assertEqual(targets[:1], [target], sample.name)
                 self.assertIn(targets[1:], ([], [b"/next"]), sample.name)
                 # No 101 at all is an ordinary answer to a handshake, on an ordinary connection.
                 ordinary = handshake and b" 101" not in sample.octets[:13]
-                if kind == "refused" and not ordinary:
+                if kind == "invalid" and not ordinary:
                     self.is_no_answer(sample, answer)
                 else:
                     self.is_its_answer(sample, method, answer)
@@ -228,7 +228,7 @@ class Corpus(EndToEnd):
 
     def test_responses_to_old_clients(self) -> None:
         """Never chunked, no 1xx; what has no length ends with the connection."""
-        for number, sample in enumerate(load("responses/accepted")):
+        for number, sample in enumerate(load("responses/valid")):
             method = sample.settings.get("method", b"GET")
             original = read_response([sample.octets], method)
             assert original is not None
@@ -247,7 +247,7 @@ class Corpus(EndToEnd):
     def test_what_comes_behind_a_response_is_nobodys(self) -> None:
         """Response queue poisoning: the second answer must not be given to the next request."""
         stolen = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"
-        for number, sample in enumerate(load("responses/accepted")):
+        for number, sample in enumerate(load("responses/valid")):
             method = sample.settings.get("method", b"GET")
             parsed = read_response([sample.octets], method)
             assert parsed is not None

@@ -37,15 +37,15 @@ def _cut(octets: list[bytes]) -> list[bytes]:
 
 
 def _requests() -> list[bytes]:
-    return _cut(_samples("requests/accepted", "requests/refused"))
+    return _cut(_samples("requests/valid", "requests/invalid"))
 
 
 def _responses() -> list[bytes]:
-    return _cut(_samples("responses/accepted", "responses/refused"))
+    return _cut(_samples("responses/valid", "responses/invalid"))
 
 
 def _chunks() -> list[bytes]:
-    return _cut(_samples("bodies/accepted", "bodies/refused"))
+    return _cut(_samples("bodies/valid", "bodies/invalid"))
 
 
 def _proxy_headers() -> list[bytes]:
@@ -81,7 +81,7 @@ def _configurations() -> list[bytes]:
 def _http1() -> list[bytes]:
     return [
         connections.said(octets, event, octets)
-        for octets in _samples("requests/accepted", "requests/refused")
+        for octets in _samples("requests/valid", "requests/invalid")
         for event in ("ok", "more", "switch", "close")
     ]
 

@@ -18,17 +18,17 @@ _PIECE = re.compile(
 
 
 class Sample(NamedTuple):
-    """One file. words: the first line; settings: the lines `# name: value`."""
+    """Two files: NAME.http has the octets, NAME.expect the words and the settings."""
 
     name: str
-    words: str
+    words: str  # what it is
     settings: dict[str, bytes]
     octets: bytes
 
     @property
     def status(self) -> int:
-        """The expected one, of a sample that is refused."""
-        return int(self.words.partition(" ")[0])
+        """That of the answer, where the sample is invalid."""
+        return int(self.settings["status"])
 
 
 def unescape(text: str) -> bytes:
@@ -51,24 +51,26 @@ def unescape(text: str) -> bytes:
     return b"".join(octets)
 
 
-def parse_sample(name: str, text: str) -> Sample:
-    head, rule, message = text.partition("\n---\n")
-    lines = head.split("\n")
-    if not rule or not all(line.startswith("# ") for line in lines):
-        raise ValueError(f"{name}: no # lines before ---")
+def parse_sample(name: str, message: str, expected: str) -> Sample:
+    """From the texts of its two files."""
+    words, *lines = expected.rstrip("\n").split("\n")
     settings: dict[str, bytes] = {}
-    for line in lines[1:]:
-        key, colon, value = line[2:].partition(": ")
-        if colon:
-            settings[key] = unescape(value)
-    return Sample(name, lines[0][2:], settings, unescape(message.replace("\n", "")))
+    for line in lines:
+        key, colon, value = line.partition(": ")
+        if not colon:
+            raise ValueError(f"{name}: not `name: value`: {line!r}")
+        settings[key] = unescape(value)
+    return Sample(name, words, settings, unescape(message.replace("\n", "")))
 
 
 def load(directory: str) -> list[Sample]:
-    """All samples of tests/corpus/`directory`; raises ValueError if there are none."""
+    """All samples of tests/corpus/`directory`; raises ValueError if there are none, or half ones."""
     paths = sorted((ROOT / directory).glob("*.http"))
-    if not paths:
-        raise ValueError(f"no samples in {directory}")
-    return [
-        parse_sample(f"{directory}/{path.name}", path.read_text(encoding="ascii")) for path in paths
-    ]
+    if not paths or len(paths) != len(list((ROOT / directory).glob("*.expect"))):
+        raise ValueError(f"no samples in {directory}, or not two files of each")
+    return [_read(f"{directory}/{path.stem}", path) for path in paths]
+
+
+def _read(name: str, path: Path) -> Sample:
+    expected = path.with_suffix(".expect").read_text(encoding="ascii")
+    return parse_sample(name, path.read_text(encoding="ascii"), expected)

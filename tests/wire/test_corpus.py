@@ -65,11 +65,11 @@ class CorpusTestCase(SynchronousTestCase):
 
 class RequestTests(CorpusTestCase):
     def test_refused(self) -> None:
-        for sample in load("requests/refused"):
+        for sample in load("requests/invalid"):
             self.refuses(sample, read_request, sample.status)
 
     def test_refused_with_another_behind(self) -> None:
-        for sample in load("requests/refused"):
+        for sample in load("requests/invalid"):
             octets = sample.octets + NEXT_REQUEST
             if "the connection closed" in str(refusal(read_request, [sample.octets])):
                 continue
@@ -79,7 +79,7 @@ class RequestTests(CorpusTestCase):
             self.assertEqual(error.status, sample.status, sample.name)
 
     def test_accepted(self) -> None:
-        for sample in load("requests/accepted"):
+        for sample in load("requests/valid"):
             for segments in segmentations(sample.octets):
                 message = read_request(segments)
                 if message is None:
@@ -88,7 +88,7 @@ class RequestTests(CorpusTestCase):
                 self.assertEqual(message.rest, b"", sample.name)
 
     def test_accepted_with_another_behind(self) -> None:
-        for sample in load("requests/accepted"):
+        for sample in load("requests/valid"):
             for segments in segmentations(sample.octets + NEXT_REQUEST):
                 message = read_request(segments)
                 if message is None:
@@ -109,12 +109,12 @@ class ResponseTests(CorpusTestCase):
         return message
 
     def test_refused(self) -> None:
-        for sample in load("responses/refused"):
+        for sample in load("responses/invalid"):
             self.assertEqual(sample.status, 502, sample.name)
             self.refuses(sample, partial(self.read, sample), 502)
 
     def test_accepted(self) -> None:
-        for sample in load("responses/accepted"):
+        for sample in load("responses/valid"):
             for segments in segmentations(sample.octets):
                 message = self.read(sample, segments)
                 if message is None:
@@ -125,7 +125,7 @@ class ResponseTests(CorpusTestCase):
     def test_accepted_with_another_behind(self) -> None:
         # What comes after a complete response is not read as part of it, and is not lost either.
         behind = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-        for sample in load("responses/accepted"):
+        for sample in load("responses/valid"):
             for segments in segmentations(sample.octets + behind):
                 message = self.read(sample, segments)
                 if message is None:
@@ -145,13 +145,13 @@ class BodyTests(CorpusTestCase):
         return content, reader
 
     def test_refused(self) -> None:
-        for sample in load("bodies/refused"):
+        for sample in load("bodies/invalid"):
             # A client's fault has the sample's status, upstream's is always 502.
             for status, expected in ((400, sample.status), (502, 502)):
                 self.refuses(sample, partial(self.read, sample, status), expected)
 
     def test_accepted(self) -> None:
-        for sample in load("bodies/accepted"):
+        for sample in load("bodies/valid"):
             for behind in (b"", NEXT_REQUEST):
                 if behind and sample.settings["length"] == b"until-close":
                     continue
@@ -170,20 +170,20 @@ class FormatTests(SynchronousTestCase):
         loaded = [
             sample.name
             for directory in sorted(known)
-            for kind in ("refused", "accepted")
+            for kind in ("invalid", "valid")
             for sample in load(f"{directory}/{kind}")
         ]
         files = [path for path in ROOT.rglob("*") if path.is_file() and path.name != "README.md"]
-        self.assertEqual(len(loaded), len(files))
+        self.assertEqual(2 * len(loaded), len(files))
 
     def test_a_directory_without_samples(self) -> None:
         self.assertRaises(ValueError, load, "requests")
 
     def test_escapes(self) -> None:
         sample = parse_sample(
-            "a", "# 400 why\n# limit: a\\tb\n---\nG\\r\\n\n\\0\\\\\\{3*\\xff}\\s\n"
+            "a", "G\\r\\n\n\\0\\\\\\{3*\\xff}\\s\n", "why\nstatus: 400\nlimit: a\\tb\n"
         )
         self.assertEqual(sample.octets, b"G\r\n\0\\\xff\xff\xff ")
-        self.assertEqual((sample.status, sample.settings), (400, {"limit": b"a\tb"}))
+        self.assertEqual((sample.status, sample.settings["limit"]), (400, b"a\tb"))
         for wrong in ("\t", "\\", "\\x1", "\\y", "\\{a}", "\x7f", "\xe4"):
             self.assertRaises(ValueError, unescape, wrong)

@@ -145,7 +145,7 @@ class Differential(SynchronousTestCase):
                 self.fail(f"{parser} of {octets!r}:\nours {expected} {refused}\ntheirs {reading}")
 
     def test_corpus(self) -> None:
-        for sample in load("requests/accepted"):
+        for sample in load("requests/valid"):
             for behind in (b"", NEXT_REQUEST):
                 self.compare(sample.octets + behind)
         # Each known difference is one, and has its file.
@@ -175,7 +175,7 @@ class Responses(SynchronousTestCase):
         self.assertEqual((status, content), (message.head.status, message.content), octets)
 
     def test_corpus(self) -> None:
-        for sample in load("responses/accepted"):
+        for sample in load("responses/valid"):
             if "method" not in sample.settings:
                 self.compare(sample.octets)
 

@@ -82,7 +82,7 @@ class RepeatedTests(SynchronousTestCase):
     def test_every_request_of_the_corpus_after_every_other(self) -> None:
         samples = [
             sample.octets
-            for kind in ("accepted", "refused")
+            for kind in ("valid", "invalid")
             for sample in corpus.load(f"requests/{kind}")
             if len(sample.octets) <= 2 * COMPARED
         ]
