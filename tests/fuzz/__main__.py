@@ -1,9 +1,10 @@
 """script/fuzz: one target for as long as asked, guided by coverage where atheris is installed.
 
-    script/fuzz TARGET [--minutes N] [--seed N] [--plain] [--into DIRECTORY]
+    script/fuzz TARGET [--minutes N] [--seed N] [--plain] [--into DIRECTORY] [--corpus DIRECTORY]
 
 Ends by itself. What makes the target raise is written into the directory (tests/fuzz/found by
-default; git ignores it), and the status is 1. A finding becomes a file of tests/corpus, or a test
+default; git ignores it), and the status is 1. What reached new code is kept in `--corpus`, from
+where the next run goes on; without it, it is forgotten. A finding becomes a file of tests/corpus, or a test
 of its own, before it is mended.
 """
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plain", action="store_true", help="without coverage")
     parser.add_argument("--into", type=Path, default=FOUND)
+    parser.add_argument("--corpus", type=Path)
     chosen = parser.parse_args()
     chosen.into.mkdir(parents=True, exist_ok=True)
     if not chosen.plain:
@@ -78,9 +80,10 @@ def _guided(chosen: argparse.Namespace) -> int:
     with atheris.instrument_imports(include=["authproxy"]):
         from .targets import TARGETS  # noqa: PLC0415
     target = TARGETS[chosen.target]
-    corpus = Path(tempfile.mkdtemp(prefix="authproxy-fuzz-"))
+    corpus = chosen.corpus or Path(tempfile.mkdtemp(prefix="authproxy-fuzz-"))
+    corpus.mkdir(parents=True, exist_ok=True)
     for number, octets in enumerate(target.seeds()):
-        (corpus / str(number)).write_bytes(octets)
+        (corpus / f"seed-{number}").write_bytes(octets)
     options = [
         f"-max_total_time={round(chosen.minutes * 60)}",
         f"-max_len={_SIZE}",
