@@ -70,5 +70,13 @@ class Figures:
             f"memory of all processes {octets[0] / MIB:.1f} MiB after the warm-up,"
             f" {octets[-1] / MIB:.1f} at the end, {max(octets) / MIB:.1f} at most, slope"
             f" {self.slope * 3600 / MIB:+.2f} MiB an hour; descriptors {min(descriptors)} to"
-            f" {max(descriptors)}"
+            f" {max(descriptors)}. By tenths of the time, from its begin: {self._tenths()}"
         )
+
+    def _tenths(self) -> str:
+        """The median of each: shows whether what grows goes on growing."""
+        end = self.samples[-1][0]
+        tenths: list[list[int]] = [[] for _ in range(10)]
+        for seconds, octets, _ in self.samples:
+            tenths[min(int(10 * seconds / end), 9)].append(octets)
+        return " ".join(f"{statistics.median(each) / MIB:.0f}" for each in tenths if each)
