@@ -306,6 +306,7 @@ class Exchange:
         if connection is not None and self._may_retry(connection, error):
             assert self.site is not None
             self.site.counts.retries += 1
+            self.site.pool.cut(connection.server)
             self._lease(fresh=True)
         else:
             self._fault(error)

@@ -172,6 +172,8 @@ class RetryTests(_Tests):
             lose(world.origins[0])
             self.assertEqual(len(world.origins), 2 if again else 1)
             if again:
+                asked = [origin.protocol.server.upstream for origin in world.origins]
+                self.assertEqual(asked, list(two))
                 lose(world.origins[1])
                 self.assertEqual(len(world.origins), 2)  # once
             self.assertEqual(status_of(client.take()), 502)

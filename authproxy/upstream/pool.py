@@ -133,6 +133,13 @@ class Pool:
         """This one no longer wants a connection."""
         self._queue = deque(entry for entry in self._queue if entry.waiter is not waiter)
 
+    def cut(self, server: Server) -> None:
+        """It cut a request's connection before it answered. Who sends the request again goes to
+        another server, where there is one: a process that dies takes connections to its end."""
+        if len(self.servers) > 1:
+            self._failed += 1
+            server.failed(self._failed, self._deadlines.now())
+
     # What connections call.
 
     def give_back(self, connection: Connection) -> None:

@@ -85,7 +85,7 @@ class Server:
         return rank + DOWN if self.down else rank
 
     def failed(self, number: int, now: float) -> None:
-        """A dial failed; `number` orders the failures of all servers."""
+        """A dial failed, or a request was cut; `number` orders the failures of all servers."""
         self.well = False
         self.failed_last = number
         if self.failed_until <= now:  # of several dials at once only the first counts
