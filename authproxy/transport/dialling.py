@@ -7,9 +7,8 @@ of the reactor whose connectTCP builds our transports and whose descriptors go t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
 from twisted.internet import protocol, tcp, unix
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -30,8 +29,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from . import octets
 from .interfaces import Outbox
+from .sessions import Sessions
 from .stream import Stream, TCPClient, UNIXClient
 
 if TYPE_CHECKING:
@@ -91,21 +90,6 @@ class TransportReactor:  # type: ignore[misc]
         return connector
 
 
-class ClientTLS(Protocol):
-    """Makes and verifies the client side of a TLS connection (upstream_tls.UpstreamTLS).
-
-    `groups` are those of the key exchange, b"" for OpenSSL's own list.
-    """
-
-    groups: bytes
-
-    def connection(self, sock: Any) -> SSL.Connection:
-        """An OpenSSL connection in connect state, bound to this socket."""
-
-    def verify(self, connection: SSL.Connection) -> None:
-        """Raise when the peer is not who it should be. Called before anything is sent to it."""
-
-
 class DialTimeout(Exception):
     """The TLS handshake with upstream took too long."""
 
@@ -118,15 +102,12 @@ class _Landing(protocol.Protocol):
     def __init__(self) -> None:
         self.done: Deferred[Stream] = Deferred(self._cancelled)
         self._deadline: IDelayedCall | None = None
-        self._tls: ClientTLS | None = None
+        self._tls: Sessions | None = None
 
-    def start_tls(self, tls: ClientTLS, timeout: float, reactor: Any) -> None:
+    def start_tls(self, tls: Sessions, timeout: float, reactor: Any) -> None:
         self._tls = tls
         self._deadline = reactor.callLater(timeout, self._too_late)
-        connection = tls.connection(self.transport.socket)
-        if tls.groups:
-            octets.limit_groups(connection, tls.groups)
-        self.transport.start_tls(connection, self)
+        self.transport.start_tls(tls.connection(self.transport.socket), self)
 
     def handshake_completed(self) -> None:
         assert self._tls is not None
@@ -140,6 +121,8 @@ class _Landing(protocol.Protocol):
             self.done.callback(self.transport)
 
     def handshake_failed(self, reason: Exception) -> None:
+        assert self._tls is not None
+        self._tls.forget()
         self._fail(reason)
 
     def _fail(self, reason: Exception) -> None:
@@ -177,7 +160,7 @@ class _Landings(protocol.Factory):
 def dial(
     reactor: TransportReactor,
     upstream: Upstream,
-    tls: ClientTLS | None,
+    tls: Sessions | None,
     *,
     timeout: float,
     tls_timeout: float,

@@ -69,9 +69,13 @@ def limit_groups(connection: Any, groups: bytes) -> bool:
     return done
 
 
+knows_resumed = hasattr(_lib, "SSL_session_reused")
+
+
 def resumed(connection: SSL.Connection) -> bool:
-    """Whether the handshake was that of a session which was there before (RFC 8446 2.2)."""
-    return hasattr(_lib, "SSL_session_reused") and bool(_lib.SSL_session_reused(connection._ssl))
+    """Whether the handshake was that of a session which was there before (RFC 8446 2.2); False,
+    too, where that is not known."""
+    return knows_resumed and bool(_lib.SSL_session_reused(connection._ssl))
 
 
 if fast:

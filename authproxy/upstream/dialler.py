@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from ..deadlines import Deadlines
 from ..errors import ConnectFailed, NotVerified, TimedOut, UpstreamError
 from ..settings import Limits, Timeouts, Upstream
-from ..transport.dialling import ClientTLS, DialTimeout, TransportReactor, dial
+from ..transport.dialling import DialTimeout, TransportReactor, dial
+from ..transport.sessions import ClientTLS, Sessions
 from ..transport.stream import Stream
 from ..upstream_tls import VerificationError
 from ..wire.heads import HeadLimits
@@ -36,7 +37,7 @@ class Dialler:
         limits: Limits,
     ) -> None:
         self._reactor = reactor
-        self._tls = tls
+        self._tls = {server: Sessions(each, reactor.seconds) for server, each in tls.items()}
         self._deadlines = deadlines
         self._timeouts = timeouts
         self._head_limits = HeadLimits(

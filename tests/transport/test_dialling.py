@@ -21,6 +21,7 @@ from authproxy.settings import Upstream
 from authproxy.transport import octets
 from authproxy.transport.dialling import DialTimeout, TransportReactor, dial
 from authproxy.transport.dispatch import Dispatcher
+from authproxy.transport.sessions import Sessions
 from authproxy.transport.stream import Stream, TCPClient, UNIXClient
 from authproxy.upstream_tls import UpstreamTLS, VerificationError
 
@@ -95,7 +96,8 @@ class _Tests(TestCase):
         self, number: int, tls: Any = None, host: str = "127.0.0.1", tls_timeout: float = 10
     ) -> Deferred[Stream]:
         upstream = Upstream("https" if tls else "http", "tcp", host, number)
-        return dial(self.view, upstream, tls, timeout=10, tls_timeout=tls_timeout)
+        sessions = Sessions(tls, self.clock.seconds) if tls else None
+        return dial(self.view, upstream, sessions, timeout=10, tls_timeout=tls_timeout)
 
     @inlineCallbacks
     def converse(self, transport: Stream) -> Any:
