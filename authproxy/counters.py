@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Snapshot = dict[str, dict[str, float]]
 
-# Of the process that has the admin listener: a sum over workers would be no date.
+# Of the process that has the admin listener: a sum over workers would be no date, and no answer.
 CERTIFICATES = "certificate_expiry_timestamp_seconds"
+RELOADED, RELOADED_AT = "last_reload_successful", "last_reload_timestamp_seconds"
 BUCKETS = (*map(str, BOUNDS), "+Inf")
 _VERSIONS = {10: "1.0", 11: "1.1", 20: "2"}
 
@@ -104,6 +105,8 @@ COUNTED = (
         "When the certificate expires, in seconds since the epoch.",
         "site",
     ),
+    _open(RELOADED, "1 if the last reload is in force, 0 if it was refused; none: there was none."),
+    _open(RELOADED_AT, "When that was, in seconds since the epoch."),
 )  # fmt: skip
 _LASTING = frozenset(counted.name for counted in COUNTED if counted.lasting)
 

@@ -22,6 +22,7 @@ from .world import OK, World, get, say
 
 SITE = "sso.example.com"
 BY_THE_SUPERVISOR = {"workers", "worker_restarts", "certificate_expiry_timestamp_seconds"}
+BY_THE_ADMIN_SIDE = {"last_reload_successful", "last_reload_timestamp_seconds"}
 OF_CHECKS = {"upstream_up", "upstream_checks"}  # where they are made
 POST = b"POST / HTTP/1.1\r\nHost: sso.example.com\r\nContent-Length: 4\r\n\r\n"
 
@@ -72,7 +73,8 @@ class RequestTests(_Tests):
         self.ask(get(b"/", b"X-Real-IP: 1"))
         seen = self.seen()
         self.assertEqual(
-            set(seen) | BY_THE_SUPERVISOR | OF_CHECKS, {counted.name for counted in COUNTED}
+            set(seen) | BY_THE_SUPERVISOR | BY_THE_ADMIN_SIDE | OF_CHECKS,
+            {counted.name for counted in COUNTED},
         )
         for counted in COUNTED:
             for key in seen.get(counted.name, {}):

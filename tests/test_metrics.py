@@ -230,6 +230,7 @@ class ShippedTests(SynchronousTestCase):
             'authproxy_dropped_fields_total{field="x-forwarded-for"}': "0+60x90",
             "authproxy_worker_restarts_total": "0x30 1x60",
             "authproxy_access_lines_lost_total": "3x90",
+            "authproxy_last_reload_successful": "0x5 1x85",
         }
         trouble = {
             "AuthproxyDown": {'up{job="authproxy"}': "1x30 0x60"},
@@ -253,6 +254,7 @@ class ShippedTests(SynchronousTestCase):
             "AuthproxyProxyNotTrusted": {
                 'authproxy_dropped_fields_total{field="x-forwarded-for"}': "0+600x90"
             },
+            "AuthproxyReloadRefused": {"authproxy_last_reload_successful": "1x30 0x60"},
             "AuthproxyWorkersDie": {"authproxy_worker_restarts_total": "0+1x90"},
             "AuthproxyAccessLinesLost": {"authproxy_access_lines_lost_total": "0+1x90"},
         }

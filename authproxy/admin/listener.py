@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
-from ..counters import Snapshot
+from ..counters import RELOADED, RELOADED_AT, Snapshot
 from ..identity import Identity
 from ..settings import ListenAddress, Settings
 from ..transport.binding import ListenError, bind
@@ -260,8 +260,12 @@ class Admin(Service):
         )
 
     def counters(self) -> Snapshot:
-        """What all processes counted."""
-        return self._sources.read()
+        """What all processes counted, and what came of the last reload."""
+        found = self._sources.read()
+        if (last := self._sources.last_reload()) is not None:
+            problem, at = last
+            found = {**found, RELOADED: {"": float(not problem)}, RELOADED_AT: {"": at}}
+        return found
 
     def not_ready(self) -> list[str]:
         """Why the proxy is not ready for requests; none: it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from email.message import Message
 from email.parser import BytesParser
@@ -143,6 +144,20 @@ class AnswerTests(ListenerTests):
         self.clock.advance(FRESH)
         self.status(b"/")
         self.assertEqual(len(made), 2)
+
+    def test_the_last_reload(self) -> None:
+        """Nothing until there was one; then whether it is in force, and when it was."""
+        for last, seen in (
+            (None, []),
+            (("", 1e9), [b"successful 1.0", b"timestamp_seconds 1e+09"]),
+            (("a.toml: wrong", 2e9), [b"successful 0.0", b"timestamp_seconds 2e+09"]),
+        ):
+            self.busy.last_reload = last
+            self.clock.advance(1)
+            found = re.findall(
+                rb"^authproxy_last_reload_(.*)$", self.ask(b"/metrics")[2], re.MULTILINE
+            )
+            self.assertEqual(found, seen)
 
     def test_a_flood_of_scrapes(self) -> None:
         made = []
