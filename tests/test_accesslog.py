@@ -186,12 +186,12 @@ class MaskTests(_Tests):
             b"%25" * 9 + b"3f",
         ):
             target = b"/?" + part * (32000 // len(part))
-            began = time.perf_counter()
+            began = time.process_time()  # the machine may have other work
             self.written(target=target)
-            self.assertLess(time.perf_counter() - began, 1.0, part)
-        began = time.perf_counter()
+            self.assertLess(time.process_time() - began, 1.0, part)
+        began = time.process_time()
         self.written(target=b"/?a=%" + b"25" * 16000)
-        self.assertLess(time.perf_counter() - began, 1.0)
+        self.assertLess(time.process_time() - began, 1.0)
 
 
 class WritingTests(_Tests):
