@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import random
 import re
 import resource
 import shutil
@@ -58,9 +59,11 @@ def missing(program: str) -> str:
 
 
 def free_port() -> int:
-    """A port for a listener, below those that outgoing connections get."""
+    """A port for a listener, below those that outgoing connections get, and not the one that
+    somebody else who looks for one gets at the same moment."""
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in range(max(low - 1, 2048), 1024, -1):
+    below = range(1025, max(low, 2049))
+    for port in random.sample(below, len(below)):
         if port in _given:
             continue
         with socket.socket() as probe:

@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from .processes import LOOPBACK, PATIENCE
+from .processes import LOOPBACK, PATIENCE, free_port
 
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -37,16 +37,10 @@ FIREFOX = {
     "network.connectivity-service.enabled": False,
     "network.dns.forceResolve": LOOPBACK,  # whatever the name
     "network.http.speculative-parallel-limit": 0,
+    # Else it waits before it tries again where a WebSocket failed, up to a minute.
+    "network.websocket.delay-failed-reconnects": False,
     "toolkit.telemetry.enabled": False,
 }
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Browser:

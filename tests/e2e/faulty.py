@@ -154,11 +154,4 @@ class BlackHole:
             sock.close()
 
 
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.create_server((LOOPBACK, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 Conversation = Callable[[socket.socket], None]

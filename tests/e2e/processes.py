@@ -10,6 +10,7 @@ import atexit
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -42,10 +43,11 @@ COMMAND = (
     "-c",
     "import sys; from authproxy.commands import main; sys.exit(main())",
 )
-# Of whoever runs the tests; a test that wants one sets it.
+# Of whoever runs the tests; a test that wants one sets it. Without byte code every start would
+# compile all of authproxy, which takes as long as the rest of it.
 _NOT_INHERITED = (
-    "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY",
-    "SSL_CERT_DIR", "SSL_CERT_FILE", "STATE_DIRECTORY", "XDG_STATE_HOME",
+    "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "PYTHONDONTWRITEBYTECODE",
+    "RUNTIME_DIRECTORY", "SSL_CERT_DIR", "SSL_CERT_FILE", "STATE_DIRECTORY", "XDG_STATE_HOME",
 )  # fmt: skip
 _SERVING = r" -> (?:https?://|unix:)"
 _LISTENING = re.compile(r"Listening for (https?) on (\S+)\.$", re.MULTILINE)
@@ -231,9 +233,9 @@ def _toml(value: Any) -> str:
 class Stage:
     """A directory, an authority and processes, which end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, authority: trustme.CA | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="authproxy-e2e-"))
-        self.authority = trustme.CA()
+        self.authority = authority or trustme.CA()
         self.ca = self.file("ca.pem", self.authority.cert_pem.bytes())
         self.proxies: list[Proxy] = []
         self._ending = ExitStack()
@@ -361,6 +363,23 @@ class Stage:
         """Stop it with the stage."""
         self._ending.callback(process.stop)
         return process
+
+
+def free_port() -> int:
+    """A port where nobody listens, for who comes back to it, or cannot say which one it got.
+
+    Not one of those that the kernel gives to whoever asks for any, and to outgoing connections:
+    it would soon be somebody's. Nor the one that other tests get which run at the same time.
+    """
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    except OSError:
+        text = "49152 65535"  # IANA's
+    while True:
+        port = random.randrange(10000, max(int(text.split()[0]), 11000))
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind((LOOPBACK, port))
+            return port
 
 
 def connect(port: int, *, source: str = "", receive_buffer: int = 0) -> socket.socket:
@@ -600,8 +619,9 @@ class Staged:
                 raise AssertionError(f"status {proxy.popen.poll()}:\n{said}")
 
     def own_stage(self) -> Stage:
-        """One for this test alone."""
-        stage = Stage()
+        """One for this test alone. The authority is the class's, and so may an origin be that the
+        test only asks."""
+        stage = Stage(self.stage.authority)
         self.addCleanup(stage.close)  # type: ignore[attr-defined]
         self.addCleanup(_no_traceback, stage)  # type: ignore[attr-defined]
         return stage

@@ -20,6 +20,7 @@ from .processes import (
     Origin,
     Proxy,
     Stage,
+    free_port,
     read_all,
     read_exactly,
     read_head,
@@ -184,7 +185,8 @@ class _Browsing(EndToEnd):
     def test_drain(self) -> None:
         """A page sees the end of the proxy, and gets its WebSocket from the next one."""
         stage = self.own_stage()
-        document = self.stage.configuration(self.origin.port, listen=INSIDE)
+        listen = INSIDE | {"https": [f"{LOOPBACK}:{free_port()}"]}
+        document = self.stage.configuration(self.origin.port, listen=listen)
         first = stage.proxy(document)
         self.browser.open(first.url + BLANK)
         self._answer("""
@@ -204,7 +206,6 @@ class _Browsing(EndToEnd):
         self.assertRegex(first.stdout, r'"GET /ws/client/ HTTP/2\.0" 101 ')
         end = self.browser.until("return window.ends[0]")
         self.assertEqual((end["opened"], end["code"]), (True, 1006))  # the proxy reads no frames
-        document["listen"]["https"] = [f"{LOOPBACK}:{first.https}"]
         second = stage.proxy(document)
         self.browser.until("return window.current.readyState === 1")
         self.browser.open(self.proxy.url + BLANK)
@@ -219,8 +220,10 @@ class _Browsing(EndToEnd):
             form.innerHTML = "<input name=uid value=akadmin><input name=password value=x>";
             document.body.append(form);
             form.submit();""")
+        # Left before its WebSocket is open, the page would have no 101 to wait for.
         text = self.browser.until(
             'return document.body.innerText.includes("POST /if/flow/login/")'
+            ' && document.getElementById("state").dataset.state === "open"'
             " && document.body.innerText"
         )
         self.assertRegex(text, r"(?i)content-length\s+22")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Sequence
@@ -29,18 +28,12 @@ from .processes import (
     Proxy,
     Stage,
     connect,
+    free_port,
     toml,
     until,
 )
 
 PROGRAMS = ("certbot", "pebble", "pebble-challtestsrv")
-
-
-def free_port() -> int:
-    with socket.socket() as skt:
-        skt.bind((LOOPBACK, 0))
-        port: int = skt.getsockname()[1]
-        return port
 
 
 class Authority:

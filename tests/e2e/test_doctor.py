@@ -21,6 +21,7 @@ from .processes import (
     PATIENCE,
     ROOT,
     EndToEnd,
+    Origin,
     Proxy,
     Stage,
     read_all,
@@ -298,6 +299,12 @@ class Upstreams(DoctorTests):
 class Certificates(DoctorTests):
     """2: what browsers will not have. The other checks go on."""
 
+    origin: Origin
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        cls.origin = stage.origin(HOST)
+
     def issued(self, stage: Stage, pair: Any, *chain: Any) -> dict[str, str]:
         certificate = stage.file("c.pem", handshakes.chain_pem(pair.certificate, *chain))
         key = stage.file("k.pem", handshakes.key_pem(pair.key))
@@ -305,9 +312,8 @@ class Certificates(DoctorTests):
 
     def seen_with(self, pair: Any, *arguments: str, chain: bool = True) -> Examination:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         site = self.issued(stage, pair, *(pair.chain if chain else ()))
-        proxy = stage.proxy(stage.configuration(origin.port, site))
+        proxy = stage.proxy(stage.configuration(self.origin.port, site))
         if self.authority is not None:
             ca = stage.file("own.pem", handshakes.chain_pem(self.authority.certificate))
             arguments = (*arguments, f"--ca={ca}")
@@ -328,9 +334,8 @@ class Certificates(DoctorTests):
 
     def test_insecure(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         proxy = stage.proxy(
-            stage.configuration(origin.port, self.issued(stage, handshakes.issue(HOST)))
+            stage.configuration(self.origin.port, self.issued(stage, handshakes.issue(HOST)))
         )
         status, out = self.run_doctor(proxy.url, "--insecure", "--json")
         seen = Examination(status, json.loads(out))
@@ -377,6 +382,12 @@ class Certificates(DoctorTests):
 class Fronts(DoctorTests):
     """What is wrong with the proxy's own settings, or in front of it."""
 
+    origin: Origin
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        cls.origin = stage.origin(HOST)
+
     def test_nothing_listens(self) -> None:
         """7: one failure, not ten."""
         stage = self.own_stage()
@@ -408,9 +419,8 @@ class Fronts(DoctorTests):
     def test_proxy_header_wanted(self) -> None:
         """A balancer's listener is not spoken to without its header."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         listen = {"proxy_protocol_from": ["127.0.0.0/8"]}
-        proxy = stage.proxy(stage.configuration(origin.port, listen=listen))
+        proxy = stage.proxy(stage.configuration(self.origin.port, listen=listen))
         seen = self.examine(stage, proxy, f"--config={stage.directory / 'authproxy-0.toml'}")
         self.assert_failed(seen, "certificate", "redirect")
         self.assertIn("must begin with a PROXY header", seen.cure("certificate"))
@@ -418,8 +428,7 @@ class Fronts(DoctorTests):
     def test_name_refused(self) -> None:
         """unknown_sni = "refuse": the name is in no site."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, tls={"unknown_sni": "refuse"}))
+        proxy = stage.proxy(stage.configuration(self.origin.port, tls={"unknown_sni": "refuse"}))
         url = f"https://other.example.com:{proxy.https}/"
         status, out = self.run_doctor(url, f"--ca={stage.ca}", "--json")
         seen = Examination(status, json.loads(out))
@@ -439,8 +448,7 @@ class Fronts(DoctorTests):
     def test_one_address_is_dead(self) -> None:
         """An AAAA record that leads nowhere makes clients wait."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port))
+        proxy = stage.proxy(stage.configuration(self.origin.port))
         self.addresses = ["127.0.0.2", LOOPBACK]  # the proxy listens on the second alone
         seen = self.examine(stage, proxy)
         self.assert_failed(seen)
@@ -450,9 +458,8 @@ class Fronts(DoctorTests):
     def test_small_limits(self) -> None:
         """5: [limits] below what authentik needs."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         limits = {"line_bytes": 8192}
-        proxy = stage.proxy(stage.configuration(origin.port, limits=limits))
+        proxy = stage.proxy(stage.configuration(self.origin.port, limits=limits))
         config = stage.directory / "authproxy-0.toml"
         seen = self.examine(stage, proxy, f"--config={config}")
         self.assert_failed(seen, "head")
@@ -464,8 +471,7 @@ class Fronts(DoctorTests):
     def test_no_redirect(self) -> None:
         """6: plain HTTP is served."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, listen={"plain_http": "serve"}))
+        proxy = stage.proxy(stage.configuration(self.origin.port, listen={"plain_http": "serve"}))
         config = f"--config={stage.directory / 'authproxy-0.toml'}"
         seen = self.examine(stage, proxy, config)
         self.assert_failed(seen, "redirect")
@@ -475,8 +481,7 @@ class Fronts(DoctorTests):
 
     def test_nothing_on_the_plain_port(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, listen={"http": []}))
+        proxy = stage.proxy(stage.configuration(self.origin.port, listen={"http": []}))
         with socket.create_server((LOOPBACK, 0)) as taken:
             port = taken.getsockname()[1]
         proxy.http = port
@@ -487,8 +492,9 @@ class Fronts(DoctorTests):
     def test_redirect_to_another_port(self) -> None:
         """Complaint 6: the public port is lost."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, listen={"public_https_port": 8443}))
+        proxy = stage.proxy(
+            stage.configuration(self.origin.port, listen={"public_https_port": 8443})
+        )
         seen = self.examine(stage, proxy)
         self.assert_failed(seen, "redirect")
         self.assertIn(f"    public_https_port = {proxy.https}", seen.cure("redirect"))
@@ -496,8 +502,7 @@ class Fronts(DoctorTests):
     def test_redirect_loop(self) -> None:
         """6 and complaint 7: a TLS terminator in front, which hands over plain HTTP."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port))
+        proxy = stage.proxy(stage.configuration(self.origin.port))
         front = Terminator(stage, proxy.http)
         self.addCleanup(front.close)
         status, out = self.run_doctor(f"https://{HOST}:{front.port}/", f"--ca={stage.ca}", "--json")
@@ -508,9 +513,8 @@ class Fronts(DoctorTests):
     def test_front_drops_upgrades(self) -> None:
         """4: it is the proxy in front this time; authentik and authproxy are fine."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         trust = {"proxies": ["127.0.0.0/8"]}
-        proxy = stage.proxy(stage.configuration(origin.port, trust=trust))
+        proxy = stage.proxy(stage.configuration(self.origin.port, trust=trust))
         front = Terminator(stage, proxy.http, b"X-Forwarded-Proto: https\r\n")
         self.addCleanup(front.close)
         status, out = self.run_doctor(
@@ -525,9 +529,8 @@ class Fronts(DoctorTests):
     def test_forgeries_pass(self) -> None:
         """Complaint 13: clients are in trust.proxies, as far as authproxy can see."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         trust = {"proxies": ["127.0.0.0/8"]}
-        proxy = stage.proxy(stage.configuration(origin.port, trust=trust))
+        proxy = stage.proxy(stage.configuration(self.origin.port, trust=trust))
         seen = self.examine(stage, proxy)
         self.assert_failed(seen, "forged")
         self.assertEqual(
@@ -544,8 +547,7 @@ class Fronts(DoctorTests):
     def test_http2_off(self) -> None:
         """8: slower, not broken."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, listen={"http2": False}))
+        proxy = stage.proxy(stage.configuration(self.origin.port, listen={"http2": False}))
         seen = self.examine(stage, proxy, f"--config={stage.directory / 'authproxy-0.toml'}")
         self.assert_failed(seen)
         self.assertEqual(seen.named("warning"), {"http2"})
@@ -553,8 +555,7 @@ class Fronts(DoctorTests):
 
     def test_no_hsts(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port, {"hsts": 0}))
+        proxy = stage.proxy(stage.configuration(self.origin.port, {"hsts": 0}))
         seen = self.examine(stage, proxy, f"--config={stage.directory / 'authproxy-0.toml'}")
         self.assert_failed(seen)
         self.assertEqual(seen.named("warning"), {"hsts"})
@@ -562,8 +563,7 @@ class Fronts(DoctorTests):
 
     def test_tls_1_2(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port))
+        proxy = stage.proxy(stage.configuration(self.origin.port))
         front = Terminator(stage, proxy.http, newest=ssl.TLSVersion.TLSv1_2)
         self.addCleanup(front.close)
         _, out = self.run_doctor(f"https://{HOST}:{front.port}/", f"--ca={stage.ca}", "--json")
@@ -571,8 +571,7 @@ class Fronts(DoctorTests):
 
     def test_plain_http_where_tls_should_be(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
-        proxy = stage.proxy(stage.configuration(origin.port))
+        proxy = stage.proxy(stage.configuration(self.origin.port))
         status, out = self.run_doctor(f"https://{HOST}:{proxy.http}/", "--json")
         seen = Examination(status, json.loads(out))
         self.assert_failed(seen, "certificate")
@@ -581,9 +580,8 @@ class Fronts(DoctorTests):
     def test_unknown_host(self) -> None:
         """No site has the name."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
         pair = stage.certificate(HOST, "other.example.com")
-        proxy = stage.proxy(stage.configuration(origin.port, pair))
+        proxy = stage.proxy(stage.configuration(self.origin.port, pair))
         status, out = self.run_doctor(
             f"https://other.example.com:{proxy.https}/", f"--ca={stage.ca}", "--json"
         )

@@ -26,8 +26,21 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from .clients import HTTP1, HTTP2, Asked, Seen
-from .faulty import BlackHole, Conversation, Neighbour, World, cut, free_port, take
-from .processes import HOST, LOOPBACK, Proxy, Staged, read_all, read_head, request, response, until
+from .faulty import BlackHole, Conversation, Neighbour, World, cut, take
+from .processes import (
+    HOST,
+    LOOPBACK,
+    Origin,
+    Proxy,
+    Stage,
+    Staged,
+    free_port,
+    read_all,
+    read_head,
+    request,
+    response,
+    until,
+)
 from .test_websockets import UPGRADE
 
 FAULTY = "faulty.example.com"
@@ -39,10 +52,15 @@ BODY = bytes(range(256)) * 256
 class FaultTests(Staged, SynchronousTestCase):
     """Two sites: HOST, whose upstream is well, and FAULTY."""
 
+    good: Origin
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        cls.good = stage.origin()
+
     def setUp(self) -> None:
         super().setUp()
         self.stage = self.own_stage()
-        self.good = self.stage.origin()
         self.came: list[bytes] = []
         self.neighbour: Neighbour | None = None
 

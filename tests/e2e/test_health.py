@@ -18,6 +18,7 @@ from .processes import (
     Proxy,
     Stage,
     connect,
+    free_port,
     request,
     response,
     until,
@@ -82,7 +83,7 @@ class HealthTests(EndToEnd):
 
     def two(self, **more: Any) -> tuple[Stage, list[Origin], Proxy]:
         stage = self.own_stage()
-        origins = [stage.origin(), stage.origin()]
+        origins = [stage.origin(port=free_port()), stage.origin(port=free_port())]
         return stage, origins, self.proxy(stage, [self.url(each) for each in origins], **more)
 
     def get(self, proxy: Proxy, path: str, *fields: str, content: str = "") -> Any:
@@ -116,8 +117,7 @@ class HealthTests(EndToEnd):
         until(lambda: self.url(origin) in proxy.stdout[mark:], "the server gets requests again")
 
     def test_killed(self) -> None:
-        with socket.create_server((LOOPBACK, 0)) as free:
-            admin = f"{LOOPBACK}:{free.getsockname()[1]}"
+        admin = f"{LOOPBACK}:{free_port()}"
         stage, [first, second], proxy = self.two(admin=admin)
         load = Load(proxy)
         first.stop()
@@ -224,8 +224,7 @@ class HealthTests(EndToEnd):
         """Nothing was sent: the next one is tried for any method. By the dial alone, no check."""
         stage = self.own_stage()
         origin = stage.origin()
-        with socket.create_server((LOOPBACK, 0)) as free:
-            gone = f"http://{LOOPBACK}:{free.getsockname()[1]}"
+        gone = f"http://{LOOPBACK}:{free_port()}"
         proxy = self.proxy(stage, [gone, self.url(origin)], {"path": ""})
         answer = self.get(proxy, "/echo", content="hello")
         self.assertEqual((answer.status, answer.content), (200, b"hello"))

@@ -18,6 +18,7 @@ from .processes import (
     Proxy,
     Stage,
     connect,
+    free_port,
     read_all,
     request,
     response,
@@ -258,7 +259,7 @@ class UpstreamDown(EndToEnd):
 
     def test_pages_and_recovery(self) -> None:
         stage = self.own_stage()
-        origin = stage.origin(HOST)
+        origin = stage.origin(HOST, port=free_port())
         proxy = stage.proxy(stage.configuration(origin.port))
         curl = stage.curl(proxy)
         self.assertEqual(curl(f"{proxy.url}/").status, 200)

@@ -28,6 +28,7 @@ from .processes import (
     Stage,
     Staged,
     connect,
+    free_port,
     read_exactly,
     read_head,
     request,
@@ -65,8 +66,7 @@ class _Tests(Staged, SynchronousTestCase):
         self.proxy = self.start(self.here)
 
     def start(self, stage: Stage) -> Proxy:
-        with socket.create_server((LOOPBACK, 0)) as free:
-            self.admin = free.getsockname()[1]
+        self.admin = free_port()
         listen = {
             "https": [f"{LOOPBACK}:0"], "http": [f"{LOOPBACK}:0"],
             "admin": f"{LOOPBACK}:{self.admin}",

@@ -23,9 +23,12 @@ from .processes import (
     LOOPBACK,
     PATIENCE,
     ROOT,
+    Origin,
     Proxy,
+    Stage,
     Staged,
     connect,
+    free_port,
     read_exactly,
     read_head,
     request,
@@ -45,11 +48,15 @@ class Reloads(Staged, SynchronousTestCase):
     """With one process; see below for two."""
 
     workers = 1
+    origin: Origin
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        cls.origin = stage.origin(HOST)
 
     def setUp(self) -> None:
         super().setUp()
         self.stage = self.own_stage()
-        self.origin = self.stage.origin(HOST)
         self.document = self.stage.configuration(self.origin.port)
         self.document["workers"] = self.workers
         self.control = self.document["listen"]["control"]
@@ -166,10 +173,7 @@ class Reloads(Staged, SynchronousTestCase):
     def test_listeners(self) -> None:
         """Those that are gone serve what they accepted; those that stay are the same sockets."""
         proxy = self.start()
-        fresh = socket.socket()
-        fresh.bind((LOOPBACK, 0))
-        port = fresh.getsockname()[1]
-        fresh.close()
+        port = free_port()
         listen = self.document["listen"]
         websocket = self.websocket()
         with self.stage.connect(proxy) as old:
@@ -198,12 +202,8 @@ class Reloads(Staged, SynchronousTestCase):
         """It moves; where it cannot, nothing has changed."""
         proxy = self.start()
         listen = self.document["listen"]
-        with socket.socket() as taken, socket.socket() as fresh:
-            for skt in (taken, fresh):
-                skt.bind((LOOPBACK, 0))
-            taken.listen()
-            busy, port = taken.getsockname()[1], fresh.getsockname()[1]
-            fresh.close()
+        with socket.create_server((LOOPBACK, 0)) as taken:
+            busy, port = taken.getsockname()[1], free_port()
             self.reload(self.document | {"listen": listen | {"admin": f"{LOOPBACK}:{port}"}})
             self.assertEqual(self.scrape(port), 200)
             wrong = listen | {"admin": f"{LOOPBACK}:{busy}", "http": []}
@@ -390,10 +390,7 @@ class ReloadsOfWorkers(Reloads):
 
     def test_who_takes_the_place_of_a_dead_one(self) -> None:
         proxy = self.start()
-        fresh = socket.socket()
-        fresh.bind((LOOPBACK, 0))
-        port = fresh.getsockname()[1]
-        fresh.close()
+        port = free_port()
         listen = self.document["listen"] | {"https": [f"{LOOPBACK}:{port}"]}
         self.reload(self.site(hosts=[OTHER], upstream_server_name=HOST) | {"listen": listen})
         before = workers_of(proxy)

@@ -16,8 +16,18 @@ from typing import Any, ClassVar
 
 from tests.admin.busy import HOSTILE
 
-from .browsers import Chromium, Firefox, free_port
-from .processes import HOST, LOOPBACK, EndToEnd, Process, Stage, connect, toml, until
+from .browsers import Chromium, Firefox
+from .processes import (
+    HOST,
+    LOOPBACK,
+    EndToEnd,
+    Process,
+    Stage,
+    connect,
+    free_port,
+    toml,
+    until,
+)
 
 PICTURES = os.environ.get("AUTHPROXY_TEST_PICTURES", "")  # a directory, to look at them
 PHONE, DESK = 360, 1280

@@ -22,6 +22,7 @@ from .processes import (
     Proxy,
     Stage,
     connect,
+    free_port,
     read_all,
     request,
     response,
@@ -315,7 +316,7 @@ class Upstream(EndToEnd):
     def test_new_certificate_of_upstream(self) -> None:
         """authentik gets another certificate: connections made from then on are judged by it."""
         stage = self.own_stage()
-        origin = stage.origin(HOST)
+        origin = stage.origin(HOST, port=free_port())
         proxy = stage.proxy(stage.configuration(origin.port))
         self.assertEqual(self._status(proxy), 200)
         origin.stop()

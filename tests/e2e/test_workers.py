@@ -24,6 +24,7 @@ from .processes import (
     Stage,
     Staged,
     connect,
+    free_port,
     read_all,
     read_head,
     request,
@@ -218,8 +219,7 @@ class TellingTests(WorkersTests):
         return sums
 
     def with_admin(self, stage: Stage, upstream: int, **more: Any) -> None:
-        with socket.create_server((LOOPBACK, 0)) as free:
-            self.admin = free.getsockname()[1]
+        self.admin = free_port()
         listen = {"http": [], "https": [f"{LOOPBACK}:0"], "admin": f"{LOOPBACK}:{self.admin}"}
         self.start(stage, upstream, listen=listen, **more)
 
@@ -243,8 +243,7 @@ class TellingTests(WorkersTests):
 
     def test_counters_of_one_process(self) -> None:
         stage = self.own_stage()
-        with socket.create_server((LOOPBACK, 0)) as free:
-            self.admin = free.getsockname()[1]
+        self.admin = free_port()
         listen = {"admin": f"{LOOPBACK}:{self.admin}"}
         document = stage.configuration(stage.origin(HOST).port, listen=listen)
         self.proxy = stage.proxy(document | {"workers": 1})

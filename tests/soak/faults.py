@@ -23,6 +23,7 @@ from ..e2e.processes import (
     PATIENCE,
     Origin,
     Stage,
+    free_port,
     request,
     response,
     toml,
@@ -46,7 +47,7 @@ class Faults:
         self._stage = stage
         self._record = record
         self._pair = stage.certificate(HOST)
-        self.origin = self._start_origin(0)
+        self.origin = self._start_origin(free_port())
         self._document: dict[str, Any] = stage.configuration(
             self.origin.port,
             log={"access": str(self.access)},
