@@ -62,7 +62,7 @@ def free_port() -> int:
     """A port for a listener, below those that outgoing connections get, and not the one that
     somebody else who looks for one gets at the same moment."""
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    below = range(1025, max(low, 2049))
+    below = range(min(10000, low // 2), low)
     for port in random.sample(below, len(below)):
         if port in _given:
             continue

@@ -163,7 +163,8 @@ class Fine(DoctorTests):
 class Demo(DoctorTests):
     def test_demo(self) -> None:
         """The line that `authproxy demo` prints to try: nothing fails."""
-        demo = self.own_stage().process([*COMMAND, "demo", "--https=0", "--http=0", "--upstream=0"])
+        options = [f"--{name}=0" for name in ("https", "http", "upstream", "admin")]
+        demo = self.own_stage().process([*COMMAND, "demo", *options])
         line = demo.says(r"^ +\S+ doctor (https\S+) --insecure --http-port (\d+)$", "stdout")
         status, out = self.run_doctor(line[1], "--insecure", f"--http-port={line[2]}")
         self.assertEqual(status, 0, out)
