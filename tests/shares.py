@@ -68,13 +68,17 @@ class Share(TestSuite):
 
     def run(self, result: Any, debug: bool = False) -> Any:
         for name in self._names():
-            began, before = time.monotonic(), _counts(result)
+            began, before = time.monotonic(), result.testsRun
+            known = len(result.failures), len(result.errors)
             decorate(TestLoader().loadByName(name, recurse=True), ITestCase).run(result)
-            tests, wrong = (now - then for now, then in zip(_counts(result), before, strict=True))
+            tests = result.testsRun - before
             line = f"{name}: {tests} tests, {time.monotonic() - began:.0f} s"
+            wrong = [*result.failures[known[0] :], *result.errors[known[1] :]]
             if wrong:
-                line += f", {wrong} FAILED"
-            say(f"{line}\n".encode())
+                line += f", {len(wrong)} FAILED"
+            # The whole is trial's, at the end; until then, and if it comes to none, it is this.
+            said = [f"    {test.id()}: {failure.getErrorMessage()}" for test, failure in wrong]
+            say("\n".join([line, *said, ""]).encode())
             if result.shouldStop:
                 break
         return result
@@ -83,10 +87,6 @@ class Share(TestSuite):
 def say(line: bytes) -> None:
     """At once, and in one piece: the others say theirs."""
     os.write(2, line)
-
-
-def _counts(result: Any) -> tuple[int, int]:
-    return result.testsRun, len(result.failures) + len(result.errors)
 
 
 def test_suite() -> TestSuite:

@@ -50,7 +50,10 @@ class SharesTests(SynchronousTestCase):
         result, said = self.share("tests.test_of_nobody", "tests.test_errors")
         self.assertEqual(len(result.errors), 1)
         self.assertGreater(result.testsRun, 1)
-        self.assertRegex(said, r"^tests\.test_of_nobody: .*, 1 FAILED\ntests\.test_errors: ")
+        self.assertRegex(
+            said,
+            r"^tests\.test_of_nobody: .*, 1 FAILED\n    .*test_of_nobody.*(\n.*)*\ntests\.test_errors: ",
+        )
 
     def test_sums(self) -> None:
         texts = ["a\nPASSED (skips=1, successes=3)\n", "b\nFAILED (failures=1, successes=4)\n", ""]
