@@ -67,6 +67,11 @@ class Share(TestSuite):
             yield record.decode().rstrip()
 
     def run(self, result: Any, debug: bool = False) -> Any:
+        def interrupted(*_: object) -> None:
+            result.stop()  # trial takes an interrupt for the fault of one test, and goes on
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupted)
         for name in self._names():
             began, before = time.monotonic(), result.testsRun
             known = len(result.failures), len(result.errors)
