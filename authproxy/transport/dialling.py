@@ -1,16 +1,18 @@
-"""Owns connecting to an upstream server: name resolution, the race of addresses, TLS, deadlines.
+"""Owns connecting to an upstream server: the race of a name's addresses, TLS, deadlines.
 
-HostnameEndpoint does the dialling (a fresh resolution every time, happy eyeballs). It gets a view
-of the reactor whose connectTCP builds our transports and whose descriptors go to our dispatcher.
+A name is resolved anew every time (resolving.py), and HostnameEndpoint dials (happy eyeballs). It
+gets a view of the reactor that knows the addresses, whose connectTCP builds our transports and
+whose descriptors go to our dispatcher.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import protocol, tcp, unix
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -18,6 +20,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
 )
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHostnameResolver,
     IReactorFDSet,
@@ -30,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .interfaces import Outbox
+from .resolving import Known, Names
 from .sessions import Sessions
 from .stream import Stream, TCPClient, UNIXClient
 
@@ -56,7 +60,6 @@ class TransportReactor:  # type: ignore[misc]
     """
 
     def __init__(self, reactor: Any, descriptors: Any) -> None:
-        self._reactor = reactor
         self.outbox: Outbox = getattr(descriptors, "outbox", None) or Outbox()
         self.addReader: Callable[[Any], None] = descriptors.addReader
         self.addWriter: Callable[[Any], None] = descriptors.addWriter
@@ -66,12 +69,14 @@ class TransportReactor:  # type: ignore[misc]
         self.seconds: Callable[[], float] = reactor.seconds
         self.getDelayedCalls = reactor.getDelayedCalls
         self.installNameResolver = reactor.installNameResolver
+        self.nameResolver: IHostnameResolver = reactor.nameResolver
+        self.names = Names(reactor)
 
-    @property
-    def nameResolver(self) -> IHostnameResolver:
-        """The reactor's own."""
-        resolver: IHostnameResolver = self._reactor.nameResolver
-        return resolver
+    def that_knows(self, addresses: list[IAddress]) -> TransportReactor:
+        """The same, to which a name has these addresses."""
+        view = copy.copy(self)
+        view.nameResolver = Known(addresses)
+        return view
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -168,19 +173,9 @@ def dial(
     """Connect to an upstream server.
 
     Fires with a transport that is ready for a request: set its `protocol` and call makeConnection.
-    Fails with what went wrong: a connect error of Twisted, SSL.Error, DialTimeout, or what
-    `tls.verify` raised. Timeouts are seconds.
+    Fails with what went wrong: NameTimeout or a connect error of Twisted, SSL.Error, DialTimeout,
+    or what `tls.verify` raised. Timeouts are seconds; a name has `timeout` to be resolved, too.
     """
-    endpoint: Any
-    if upstream.kind == "unix":
-        endpoint = UNIXClientEndpoint(reactor, upstream.path, timeout)
-    elif upstream.is_address:
-        # No race to run: HostnameEndpoint would notice a refusal 0.3 s later, with its next turn.
-        kind = TCP6ClientEndpoint if ":" in upstream.host else TCP4ClientEndpoint
-        endpoint = kind(reactor, upstream.host, upstream.port, timeout)
-    else:
-        endpoint = HostnameEndpoint(reactor, upstream.host, upstream.port, timeout)
-    connecting: Deferred[_Landing] = endpoint.connect(_Landings())
 
     def connected(landing: _Landing) -> Deferred[Stream]:
         transport = landing.transport
@@ -192,4 +187,26 @@ def dial(
             landing.start_tls(tls, tls_timeout, reactor)
         return landing.done
 
-    return connecting.addCallback(connected)
+    return _connect(reactor, upstream, timeout).addCallback(connected)
+
+
+def _connect(reactor: TransportReactor, upstream: Upstream, timeout: float) -> Deferred[_Landing]:
+    """The first of its addresses that accepts."""
+    endpoint: Any
+    if upstream.kind == "unix":
+        endpoint = UNIXClientEndpoint(reactor, upstream.path, timeout)
+    elif upstream.is_address:
+        # No race to run: HostnameEndpoint would notice a refusal 0.3 s later, with its next turn.
+        kind = TCP6ClientEndpoint if ":" in upstream.host else TCP4ClientEndpoint
+        endpoint = kind(reactor, upstream.host, upstream.port, timeout)
+    else:
+
+        def resolved(addresses: list[IAddress]) -> Deferred[Any]:
+            view = reactor.that_knows(addresses)
+            racing = HostnameEndpoint(view, upstream.host, upstream.port, timeout)
+            return racing.connect(_Landings())
+
+        asking = maybeDeferred(reactor.names.addresses, upstream.host, upstream.port, timeout)
+        return asking.addCallback(resolved)
+    connecting: Deferred[_Landing] = endpoint.connect(_Landings())
+    return connecting

@@ -17,6 +17,7 @@ from ..deadlines import Deadlines
 from ..errors import ConnectFailed, NotVerified, TimedOut, UpstreamError
 from ..settings import Limits, Timeouts, Upstream
 from ..transport.dialling import DialTimeout, TransportReactor, dial
+from ..transport.resolving import NameTimeout
 from ..transport.sessions import ClientTLS, Sessions
 from ..transport.stream import Stream
 from ..upstream_tls import VerificationError
@@ -83,6 +84,11 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
     if isinstance(reason, error.DNSLookupError):
         return ConnectFailed(
             f"the name in {name} does not resolve. Correct it, or this machine's DNS."
+        )
+    if isinstance(reason, NameTimeout):
+        return ConnectFailed(
+            f"the name in {name} is not resolved in time (timeouts.connect). Does this machine's"
+            " DNS answer?"
         )
     if isinstance(reason, error.ConnectionRefusedError):
         return ConnectFailed(f"nothing listens at {name}. Is authentik running?")

@@ -327,12 +327,13 @@ class Pool:
             log.failure("A request could not go on with its connection")
 
     def _too_long(self) -> UpstreamError:
-        dialled = [server.name for server in self.servers if server.dialling]
+        dialled = [server for server in self.servers if server.dialling]
         if dialled:
-            return ConnectFailed(
-                f"{' and '.join(dialled)} made no connection within pool.wait. Is a firewall in"
-                " between?"
-            )
+            names = " and ".join(server.name for server in dialled)
+            cause = "a firewall in between"
+            if any(s.upstream.kind == "tcp" and not s.upstream.is_address for s in dialled):
+                cause += ", or does this machine's DNS not answer"
+            return ConnectFailed(f"{names} made no connection within pool.wait. Is {cause}?")
         return NoCapacity("no upstream connection was free within pool.wait")
 
     def dial_with(self, dial: Callable[[Server], Deferred[Connection]]) -> None:

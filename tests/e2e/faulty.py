@@ -1,4 +1,7 @@
-"""Faults of the world around the proxy: origins that misbehave, a resolver and a clock to turn."""
+"""Faults of the world around the proxy: origins that misbehave, a resolver and a clock to turn.
+
+FaultTests is what all tests of them share.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,32 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from .processes import HOST, LOOPBACK, ROOT, Proxy, Stage, read_exactly, request, response, until
+from twisted.trial.unittest import SynchronousTestCase
+
+from .clients import HTTP1, HTTP2, Asked, Seen
+from .processes import (
+    HOST,
+    LOOPBACK,
+    ROOT,
+    Origin,
+    Proxy,
+    Stage,
+    Staged,
+    read_exactly,
+    request,
+    response,
+    until,
+)
+
+FAULTY = "faulty.example.com"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+BODY = bytes(range(256)) * 256
 
 # What Python imports before anything else. CLOCK has seconds that are added to the wall clock,
-# NAMES a host and its address in each line; who is not in it does not resolve.
+# NAMES a host and its address in each line; who is not in it does not resolve, and for "hangs" no
+# server answers until that changes.
 _WORLD = """
 import os, socket, time
 _wall, _resolve = time.time, socket.getaddrinfo
@@ -28,8 +52,12 @@ def _getaddrinfo(host, *rest, **more):
         host = host.decode()
     if not host or host.replace(".", "").isdecimal() or ":" in host:
         return _resolve(host, *rest, **more)
-    with open(_names) as file:
-        names = dict(line.split() for line in file)
+    while True:
+        with open(_names) as file:
+            names = dict(line.split() for line in file)
+        if names.get(host) != "hangs":
+            break
+        time.sleep(0.05)
     if host not in names:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     return _resolve(names[host], *rest, **more)
@@ -155,3 +183,80 @@ class BlackHole:
 
 
 Conversation = Callable[[socket.socket], None]
+
+
+class FaultTests(Staged, SynchronousTestCase):
+    """Two sites: HOST, whose upstream is well, and FAULTY."""
+
+    good: Origin
+
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        """The one that is well is everybody's."""
+        cls.good = stage.origin()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.stage = self.own_stage()
+        self.came: list[bytes] = []
+        self.neighbour: Neighbour | None = None
+
+    def nobody_else_was_hurt(self) -> None:
+        """By whatever happened in the test."""
+        assert self.neighbour is not None
+        self.neighbour.more()
+        self.assertEqual(self.neighbour.end(), [])
+
+    @property
+    def good_url(self) -> str:
+        """Of HOST's upstream."""
+        return f"http://{LOOPBACK}:{self.good.port}"
+
+    def start(self, upstream: str, site: dict[str, Any] | None = None, **more: Any) -> Proxy:
+        """The proxy, where this is FAULTY's upstream, and the neighbour."""
+        timeouts = {"connect": 1, "upstream_tls": 1, "first_byte": 1, "upstream_idle": 1}
+        environ, workers = more.pop("environ", None), more.pop("workers", 1)
+        good = more.pop("good", self.good_url)
+        limits = {"requests_per_connection": 1_000_000}
+        before = more.pop("before", ())
+        sections = {"timeouts": timeouts, "limits": limits} | more
+        document = self.stage.configuration(good, **sections)
+        faulty = {"hosts": [FAULTY], "upstream": upstream} | self.stage.certificate(FAULTY)
+        document["workers"] = workers
+        document["site"].append(faulty | (site or {}))
+        self.proxy = self.stage.proxy(document, environ=environ, before=before)
+        self.neighbour = Neighbour(self.stage, self.proxy)
+        self.addCleanup(self.nobody_else_was_hurt)  # trial has these before tearDown
+        return self.proxy
+
+    def script(self, conversation: Conversation) -> Any:
+        """An upstream server, for each connection of which `conversation` is asked."""
+        self.conversation = conversation
+
+        def converse(sock: socket.socket) -> None:
+            self.conversation(sock)
+
+        return self.scripted(converse)
+
+    def take(self, sock: socket.socket) -> bytes:
+        """A request, noted."""
+        came = take(sock)
+        if came:
+            self.came.append(came)
+        return came
+
+    def ask(self, asked: Asked | None = None, version: str = "http/1.1") -> Seen:
+        """A request for FAULTY, on a connection of its own."""
+        asked = asked or Asked(host=FAULTY)
+        with self.stage.connect(self.proxy, FAULTY, (version,)) as sock:
+            client = HTTP2(sock) if version == "h2" else HTTP1(sock)
+            return client.ask(asked)
+
+    def fails(self, status: int, words: str) -> None:
+        """By either version: a page of this status; and these words are in the log, once each."""
+        for version in ("http/1.1", "h2"):
+            seen = self.ask(version=version)
+            self.assertEqual((seen.status, seen.ended, seen.cut), (status, True, False), seen)
+            self.proxy.says(rf"upstream: Site {FAULTY}, {status} \(request \w+\): .*{words}")
+            retry = [value for name, value in seen.fields if name == "retry-after"]
+            self.assertEqual(retry, ["5"] if status == 503 else [])

@@ -15,108 +15,15 @@ Further faults are where their subject is:
 from __future__ import annotations
 
 import datetime
-import re
-import resource
+import signal
 import socket
 import ssl
 import threading
-from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from .clients import HTTP1, HTTP2, Asked, Seen
-from .faulty import BlackHole, Conversation, Neighbour, World, cut, take
-from .processes import (
-    HOST,
-    LOOPBACK,
-    Origin,
-    Proxy,
-    Stage,
-    Staged,
-    free_port,
-    read_all,
-    read_head,
-    request,
-    response,
-    until,
-)
-from .test_websockets import UPGRADE
-
-FAULTY = "faulty.example.com"
-DAY = 86400
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-BODY = bytes(range(256)) * 256
-
-
-class FaultTests(Staged, SynchronousTestCase):
-    """Two sites: HOST, whose upstream is well, and FAULTY."""
-
-    good: Origin
-
-    @classmethod
-    def prepare(cls, stage: Stage) -> None:
-        cls.good = stage.origin()
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.stage = self.own_stage()
-        self.came: list[bytes] = []
-        self.neighbour: Neighbour | None = None
-
-    def nobody_else_was_hurt(self) -> None:
-        """By whatever happened in the test."""
-        assert self.neighbour is not None
-        self.neighbour.more()
-        self.assertEqual(self.neighbour.end(), [])
-
-    def start(self, upstream: str, site: dict[str, Any] | None = None, **more: Any) -> Proxy:
-        """The proxy, where this is FAULTY's upstream, and the neighbour."""
-        timeouts = {"connect": 1, "upstream_tls": 1, "first_byte": 1, "upstream_idle": 1}
-        environ, workers = more.pop("environ", None), more.pop("workers", 1)
-        limits = {"requests_per_connection": 1_000_000}
-        sections = {"timeouts": timeouts, "limits": limits} | more
-        good = f"http://{LOOPBACK}:{self.good.port}"
-        document = self.stage.configuration(good, **sections)
-        faulty = {"hosts": [FAULTY], "upstream": upstream} | self.stage.certificate(FAULTY)
-        document["workers"] = workers
-        document["site"].append(faulty | (site or {}))
-        self.proxy = self.stage.proxy(document, environ=environ)
-        self.neighbour = Neighbour(self.stage, self.proxy)
-        self.addCleanup(self.nobody_else_was_hurt)  # trial has these before tearDown
-        return self.proxy
-
-    def script(self, conversation: Conversation) -> Any:
-        """An upstream server, for each connection of which `conversation` is asked."""
-        self.conversation = conversation
-
-        def converse(sock: socket.socket) -> None:
-            self.conversation(sock)
-
-        return self.scripted(converse)
-
-    def take(self, sock: socket.socket) -> bytes:
-        """A request, noted."""
-        came = take(sock)
-        if came:
-            self.came.append(came)
-        return came
-
-    def ask(self, asked: Asked | None = None, version: str = "http/1.1") -> Seen:
-        """A request for FAULTY, on a connection of its own."""
-        asked = asked or Asked(host=FAULTY)
-        with self.stage.connect(self.proxy, FAULTY, (version,)) as sock:
-            client = HTTP2(sock) if version == "h2" else HTTP1(sock)
-            return client.ask(asked)
-
-    def fails(self, status: int, words: str) -> None:
-        """By either version: a page of this status; and these words are in the log, once each."""
-        for version in ("http/1.1", "h2"):
-            seen = self.ask(version=version)
-            self.assertEqual((seen.status, seen.ended, seen.cut), (status, True, False), seen)
-            self.proxy.says(rf"upstream: Site {FAULTY}, {status} \(request \w+\): .*{words}")
-            retry = [value for name, value in seen.fields if name == "retry-after"]
-            self.assertEqual(retry, ["5"] if status == 503 else [])
+from .clients import Asked
+from .faulty import BODY, FAULTY, OK, BlackHole, FaultTests, World, cut, take
+from .processes import HOST, LOOPBACK, free_port, read_all, request, response, until
 
 
 class Dialling(FaultTests):
@@ -150,6 +57,42 @@ class Dialling(FaultTests):
                 self.fails(503, "does not resolve")
                 world.name({"origin.test": LOOPBACK})
                 self.assertEqual(self._answered_by(first, second), first)
+
+    def test_name_server_that_hangs(self) -> None:
+        """Requests for it fail in time, more of them than there are threads; a name that another
+        server knows is resolved meanwhile, and what has hung is forgotten once it answers."""
+        world = World(self.stage)
+        world.name({"origin.test": "hangs", "good.test": LOOPBACK})
+        good = f"http://good.test:{self.good.port}"
+        self.start(f"http://origin.test:{self.good.port}", good=good, environ=world.environ)
+        words = "503 .*the name in http://origin.test:.* is not resolved"
+        asking = [threading.Thread(target=self.ask) for _ in range(40)]
+        for thread in asking:
+            thread.start()
+        self.proxy.says(words)
+        for thread in asking:
+            thread.join()
+        with self.stage.connect(self.proxy, HOST) as sock:
+            # Two at once: one of them on a new connection.
+            sock.sendall(request("/slow?seconds=0.5"))
+            with self.stage.connect(self.proxy, HOST) as other:
+                other.sendall(request("/slow?seconds=0.5"))
+                self.assertEqual(response(other).status, 200)
+            self.assertEqual(response(sock).status, 200)
+        self.fails(503, "is not resolved in time")
+        world.name({"origin.test": LOOPBACK, "good.test": LOOPBACK})
+        until(lambda: self.ask().status == 200, "it is resolved")
+
+    def test_end_while_a_name_server_hangs(self) -> None:
+        world = World(self.stage)
+        world.name({"origin.test": "hangs"})
+        document = self.stage.configuration("http://origin.test:9000", timeouts={"connect": 1})
+        proxy = self.stage.proxy(document, environ=world.environ)
+        with self.stage.connect(proxy) as sock:
+            sock.sendall(request("/"))
+            self.assertEqual(response(sock).status, 503)
+        proxy.signal(signal.SIGTERM)
+        self.assertIn(proxy.wait(), (0, 143, -signal.SIGTERM))
 
     def _answered_by(self, *listeners: socket.socket) -> socket.socket:
         """Which of them gets the connection of a request. It is not kept."""
@@ -348,79 +291,3 @@ class Responses(FaultTests):
                 again = 1 if status == 200 else 0
                 self.assertEqual(len(self.came), again)
                 self.assertEqual(self.origin.connections - before, again)
-
-
-class ThisMachine(FaultTests):
-    def test_disk_full(self) -> None:
-        """From the first line on: requests are served, and it is said once."""
-        proxy = self.start(self.good_url, log={"access": "/dev/full"})
-        proxy.says(r"The access log /dev/full cannot be written: No space left on device\.")
-        for _ in range(3):
-            self.assertEqual(self.ask().status, 200)
-        self.assertEqual(proxy.stderr.count("cannot be written"), 1)
-
-    @property
-    def good_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.good.port}"
-
-    def test_disk_full_for_a_while(self) -> None:
-        """A limit of the file's size stands for the disk's. No line is lost, none torn or doubled."""
-        access = self.stage.directory / "access.log"
-        proxy = self.start(self.good_url, log={"access": str(access)})
-        limit = 30_000
-        _, most = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, most))
-        filler = "x" * 4000
-        for number in range(20):
-            asked = Asked(target=f"/{filler}/{number}/", host=FAULTY)
-            self.assertEqual(self.ask(asked).ended, True)
-        proxy.says("access.log cannot be written: File too large.*Lines are held")
-        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
-        proxy.says("access.log is written again; 0 lines were lost")
-        self._whole(access, 20)
-
-    def _whole(self, access: Path, count: int) -> None:
-        """Each request for FAULTY has its one line."""
-
-        def look() -> list[str]:
-            found = re.findall(r"/x{4000}/(\d+)/ HTTP/1\.1", access.read_text())
-            return found if len(found) >= count else []
-
-        self.assertEqual(until(look, "all lines"), [str(number) for number in range(count)])
-        for line in access.read_text().splitlines():
-            self.assertRegex(line, r"^127\.0\.0\.1 - - \[.* HTTP/1\.1\" \d+ ")
-
-    def test_the_clock_jumps(self) -> None:
-        """The wall clock goes forth and back by days: nothing is cut early, deadlines are still
-        met, lines are written, and the process ends in time."""
-        self._clock_jumps(1)
-
-    def test_the_clock_jumps_for_workers(self) -> None:
-        self._clock_jumps(2)
-
-    def _clock_jumps(self, workers: int) -> None:
-        world = World(self.stage)
-
-        def silent(sock: socket.socket) -> None:
-            while self.take(sock):
-                pass
-
-        proxy = self.start(self.script(silent).url, environ=world.environ, workers=workers)
-        with self.stage.connect(proxy) as idle, self.stage.connect(proxy) as websocket:
-            idle.sendall(request("/", host=HOST))
-            self.assertEqual(response(idle).status, 200)
-            websocket.sendall(request("/ws/client/", *UPGRADE))
-            self.assertTrue(read_head(websocket).startswith(b"HTTP/1.1 101 "))
-            for jump in (2 * DAY, -2 * DAY):
-                world.turn(jump)
-                # A deadline of the proxy's passes: sweeps go on, in their time.
-                with self.stage.connect(proxy, FAULTY) as sock:
-                    sock.sendall(request(f"/{jump}/", host=FAULTY))
-                    self.assertEqual(response(sock).status, 504)
-                proxy.says(f"GET /{jump}/ HTTP/1.1", "stdout")
-                idle.sendall(request("/", host=HOST))
-                self.assertEqual(response(idle).status, 200)
-                websocket.sendall(b"\x89\x82\0\0\0\0hi")
-                came = b""
-                while b"\x8a\x02hi" not in came:
-                    came += websocket.recv(1000)

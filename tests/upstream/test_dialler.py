@@ -15,6 +15,7 @@ from authproxy.deadlines import Deadlines
 from authproxy.errors import ConnectFailed, NotVerified, TimedOut
 from authproxy.settings import Limits, Timeouts, Upstream
 from authproxy.transport.dialling import DialTimeout, TransportReactor
+from authproxy.transport.resolving import NameTimeout
 from authproxy.upstream.connection import Connection
 from authproxy.upstream.dialler import Dialler, explain
 from authproxy.upstream.pool import Pool
@@ -32,6 +33,7 @@ class ExplainTests(SynchronousTestCase):
         for reason, kind, *words in (
             (error.ConnectionRefusedError(), ConnectFailed, "nothing listens", "Is authentik"),
             (error.DNSLookupError(), ConnectFailed, "does not resolve"),
+            (NameTimeout("x"), ConnectFailed, "not resolved in time", "timeouts.connect", "DNS"),
             (error.TimeoutError(), ConnectFailed, "timeouts.connect", "firewall"),
             (error.UserError(), ConnectFailed, "timeouts.connect"),
             (error.NoRouteError(), ConnectFailed, "cannot connect"),

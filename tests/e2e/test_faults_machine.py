@@ -1,0 +1,87 @@
+"""What breaks on the proxy's own machine; see test_faults.py."""
+
+from __future__ import annotations
+
+import re
+import resource
+import socket
+from pathlib import Path
+
+from .clients import Asked
+from .faulty import FAULTY, FaultTests, World
+from .processes import HOST, read_head, request, response, until
+from .test_websockets import UPGRADE
+
+DAY = 86400
+
+
+class ThisMachine(FaultTests):
+    def test_disk_full(self) -> None:
+        """From the first line on: requests are served, and it is said once."""
+        proxy = self.start(self.good_url, log={"access": "/dev/full"})
+        proxy.says(r"The access log /dev/full cannot be written: No space left on device\.")
+        for _ in range(3):
+            self.assertEqual(self.ask().status, 200)
+        self.assertEqual(proxy.stderr.count("cannot be written"), 1)
+
+    def test_disk_full_for_a_while(self) -> None:
+        """A limit of the file's size stands for the disk's. No line is lost, none torn or doubled."""
+        access = self.stage.directory / "access.log"
+        proxy = self.start(self.good_url, log={"access": str(access)})
+        limit = 30_000
+        _, most = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, most))
+        filler = "x" * 4000
+        for number in range(20):
+            asked = Asked(target=f"/{filler}/{number}/", host=FAULTY)
+            self.assertEqual(self.ask(asked).ended, True)
+        proxy.says("access.log cannot be written: File too large.*Lines are held")
+        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+        proxy.says("access.log is written again; 0 lines were lost")
+        self._whole(access, 20)
+
+    def _whole(self, access: Path, count: int) -> None:
+        """Each request for FAULTY has its one line."""
+
+        def look() -> list[str]:
+            found = re.findall(r"/x{4000}/(\d+)/ HTTP/1\.1", access.read_text())
+            return found if len(found) >= count else []
+
+        self.assertEqual(until(look, "all lines"), [str(number) for number in range(count)])
+        for line in access.read_text().splitlines():
+            self.assertRegex(line, r"^127\.0\.0\.1 - - \[.* HTTP/1\.1\" \d+ ")
+
+    def test_the_clock_jumps(self) -> None:
+        """The wall clock goes forth and back by days: nothing is cut early, deadlines are still
+        met, lines are written, and the process ends in time."""
+        self._clock_jumps(1)
+
+    def test_the_clock_jumps_for_workers(self) -> None:
+        self._clock_jumps(2)
+
+    def _clock_jumps(self, workers: int) -> None:
+        world = World(self.stage)
+
+        def silent(sock: socket.socket) -> None:
+            while self.take(sock):
+                pass
+
+        proxy = self.start(self.script(silent).url, environ=world.environ, workers=workers)
+        with self.stage.connect(proxy) as idle, self.stage.connect(proxy) as websocket:
+            idle.sendall(request("/", host=HOST))
+            self.assertEqual(response(idle).status, 200)
+            websocket.sendall(request("/ws/client/", *UPGRADE))
+            self.assertTrue(read_head(websocket).startswith(b"HTTP/1.1 101 "))
+            for jump in (2 * DAY, -2 * DAY):
+                world.turn(jump)
+                # A deadline of the proxy's passes: sweeps go on, in their time.
+                with self.stage.connect(proxy, FAULTY) as sock:
+                    sock.sendall(request(f"/{jump}/", host=FAULTY))
+                    self.assertEqual(response(sock).status, 504)
+                proxy.says(f"GET /{jump}/ HTTP/1.1", "stdout")
+                idle.sendall(request("/", host=HOST))
+                self.assertEqual(response(idle).status, 200)
+                websocket.sendall(b"\x89\x82\0\0\0\0hi")
+                came = b""
+                while b"\x8a\x02hi" not in came:
+                    came += websocket.recv(1000)
