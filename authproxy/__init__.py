@@ -9,9 +9,10 @@ The layers, from the bytes up; a module imports only from those above it in this
                         that are made here
     settings, places, values, presets, crosschecks, config, toml
                         the way from a TOML file to settings, and back; what is known of CDNs
-    deadlines, errors, saying, linefile, accesslog, sitecounts, counters, notify, operations_log
-                        clocks, faults and their statuses, request lines, what is counted, the
-                        service manager, the log of operations
+    deadlines, errors, saying, linefile, accesslog, sitecounts, counters
+                        clocks, faults and their statuses, request lines, what is counted
+    notify, outlet, operations_log
+                        the service manager, the log of operations
     certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity
                         TLS contexts of both sides, and the files that they are made of
     loading             from a command line to all that is configured

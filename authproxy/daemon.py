@@ -14,7 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 
-from .operations_log import AGAIN, Counted, operations_log
+from .operations_log import AGAIN, Counted, Foreground
 from .reloads import Reloads
 from .transport.binding import ListenError
 
@@ -52,7 +52,7 @@ class Daemon(Service):
         """Become part of twistd's application, and choose its log."""
         super().setServiceParent(parent)
         if self._foreground and not self._own_log:
-            self._log = operations_log(sys.stderr, os.environ)
+            self._log = Foreground(sys.stderr, os.environ)
             parent.setComponent(ILogObserver, self._log)
 
     def privilegedStartService(self) -> None:

@@ -9,6 +9,7 @@ It must not know what is said; saying.py has the faults that others cause, with 
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from typing import Any, Protocol, TextIO
 
 from twisted.logger import ILogObserver, LogLevel, eventAsText, formatTime
 from zope.interface import implementer
+
+from .outlet import Outlet
 
 LEVELS = ("debug", "info", "warn", "error")
 AGAIN = 10.0  # seconds within which the same traceback is only counted
@@ -27,6 +30,10 @@ _PRIORITIES = {
     LogLevel.error: "<3>",
     LogLevel.critical: "<2>",
 }
+_LOST = (
+    "this machine: {lost} messages of this log are lost: its disk was full, or its reader took no"
+    " more."
+)
 _INDENT = "    "  # of the further lines of a message, in a terminal
 _REPORT = (
     "this machine: a fault of authproxy itself. What it was doing has ended, everything else goes"
@@ -157,15 +164,15 @@ def _place(event: Mapping[str, Any]) -> tuple[object, ...]:
 
 @implementer(ILogObserver)
 class OperationsLog:
-    """Writes events as lines to a stream.
+    """Writes events as lines.
 
-    `journal` chooses the form; `clock` is not asked, the events have their time.
+    `journal` chooses the form; no clock is asked, the events have their time.
     """
 
     def __init__(
-        self, stream: TextIO, *, journal: bool = False, threshold: Threshold = THRESHOLD
+        self, outlet: Outlet, *, journal: bool = False, threshold: Threshold = THRESHOLD
     ) -> None:
-        self._stream = stream
+        self._outlet = outlet
         self._journal = journal
         self._threshold = threshold
 
@@ -176,20 +183,30 @@ class OperationsLog:
         text = text_of(event)
         if not text:
             return
-        level = level_of(event)
+        outlet = self._outlet
+        outlet.flush()
+        if outlet.lost and not outlet.behind:
+            lost, outlet.lost = outlet.lost, 0
+            outlet.write(self._lines(LogLevel.error, event, _LOST.format(lost=lost)))
+        outlet.write(self._lines(level_of(event), event, text))
+
+    def _lines(self, level: Any, event: Mapping[str, Any], text: str) -> str:
         if self._journal:
             mark = _PRIORITIES[level]
-            lines = "".join(f"{mark}{line}\n" for line in text.split("\n"))
-        else:
-            body = text.replace("\n", f"\n{_INDENT}")
-            lines = f"{formatTime(event.get('log_time'))} {level.name} {body}\n"
-        try:
-            self._stream.write(lines)
-            self._stream.flush()
-        except (OSError, ValueError):
-            return  # nobody reads, or it is closed: there is no other place to say so
+            return "".join(f"{mark}{line}\n" for line in text.split("\n"))
+        body = text.replace("\n", f"\n{_INDENT}")
+        return f"{formatTime(event.get('log_time'))} {level.name} {body}\n"
 
 
-def operations_log(stream: TextIO, environ: Mapping[str, str]) -> Counted:
-    """What a process in the foreground logs to."""
-    return Counted(OperationsLog(stream, journal=is_journal(stream, environ)))
+class Foreground(Counted):
+    """What a process in the foreground logs to: this stream's descriptor."""
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
+        self._outlet = Outlet(stream.fileno())
+        super().__init__(OperationsLog(self._outlet, journal=is_journal(stream, environ)))
+        atexit.register(self._outlet.close)
+
+    def sweep(self) -> None:
+        """And write what was held."""
+        super().sweep()
+        self._outlet.flush()

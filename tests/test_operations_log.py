@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from typing import Any, get_args, get_type_hints
 
 from twisted.logger import Logger, LogPublisher
@@ -19,6 +20,7 @@ from authproxy.operations_log import (
     Threshold,
     is_journal,
 )
+from authproxy.outlet import Outlet
 from authproxy.settings import Log
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} "
@@ -28,10 +30,11 @@ class _Tests(SynchronousTestCase):
     journal = False
 
     def setUp(self) -> None:
-        self.stream = io.StringIO()
+        self.stream = self.enterContext(tempfile.TemporaryFile("w+"))
         self.threshold = Threshold()
+        outlet = Outlet(self.stream.fileno())
         self.now = 0.0
-        written: Any = OperationsLog(self.stream, journal=self.journal, threshold=self.threshold)
+        written: Any = OperationsLog(outlet, journal=self.journal, threshold=self.threshold)
         self.counted = Counted(written, lambda: self.now)
         observer: Any = self.counted
         self.publisher = LogPublisher(observer)
@@ -39,9 +42,10 @@ class _Tests(SynchronousTestCase):
 
     def lines(self) -> list[str]:
         """What was written since the last call."""
-        text = self.stream.getvalue()
-        self.stream.truncate(0)
         self.stream.seek(0)
+        text = self.stream.read()
+        self.stream.seek(0)
+        self.stream.truncate(0)
         return text.splitlines()
 
     def fail(self, words: str = "broken", log: Logger | None = None) -> None:  # type: ignore[override]
@@ -194,4 +198,4 @@ class CountedTests(_Tests):
         for number in range(3 * MOST_FAULTS):
             self.log.failure(f"fault {number}", Failure(RuntimeError()))
         self.assertLessEqual(len(self.counted._known), MOST_FAULTS + 1)
-        self.assertLessEqual(self.stream.getvalue().count("RuntimeError"), MOST_FAULTS + 1)
+        self.assertLessEqual("\n".join(self.lines()).count("RuntimeError"), MOST_FAULTS + 1)

@@ -24,7 +24,7 @@ from twisted.logger import globalLogBeginner
 
 from .. import tap
 from ..identity import Identity
-from ..operations_log import operations_log
+from ..operations_log import Foreground
 from ..self_signed import self_signed
 from ..settings import Listen, ListenAddress, Settings, SiteSettings, Upstream
 from ..standin.server import StandIn
@@ -57,9 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the command. Returns 0 after Ctrl-C or SIGTERM, 1 if it cannot start."""
     chosen = parser().parse_args(arguments)
-    globalLogBeginner.beginLoggingTo(
-        [operations_log(sys.stderr, environ)], redirectStandardIO=False
-    )
+    globalLogBeginner.beginLoggingTo([Foreground(sys.stderr, environ)], redirectStandardIO=False)
     # Everything is imported: from here on the directory has to be removed, and the reactor takes
     # this one's place.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background

@@ -6,6 +6,7 @@ FaultTests is what all tests of them share.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import threading
@@ -203,9 +204,18 @@ class FaultTests(Staged, SynchronousTestCase):
 
     def nobody_else_was_hurt(self) -> None:
         """By whatever happened in the test."""
-        assert self.neighbour is not None
-        self.neighbour.more()
-        self.assertEqual(self.neighbour.end(), [])
+        neighbour, self.neighbour = self.neighbour, None
+        if neighbour is not None:
+            try:
+                neighbour.more()
+            finally:
+                self.assertEqual(neighbour.end(), [])
+
+    def ends(self) -> None:
+        """The proxy, in time and in good manners."""
+        self.nobody_else_was_hurt()
+        self.proxy.signal(signal.SIGTERM)
+        self.assertIn(self.proxy.wait(), (0, 143, -signal.SIGTERM))
 
     @property
     def good_url(self) -> str:
@@ -213,18 +223,22 @@ class FaultTests(Staged, SynchronousTestCase):
         return f"http://{LOOPBACK}:{self.good.port}"
 
     def start(self, upstream: str, site: dict[str, Any] | None = None, **more: Any) -> Proxy:
-        """The proxy, where this is FAULTY's upstream, and the neighbour."""
+        """The proxy, where this is FAULTY's upstream, and the neighbour.
+
+        `options` are for the process; `ready` waits until it serves, and knows the https port.
+        """
         timeouts = {"connect": 1, "upstream_tls": 1, "first_byte": 1, "upstream_idle": 1}
-        environ, workers = more.pop("environ", None), more.pop("workers", 1)
-        good = more.pop("good", self.good_url)
+        options = {"environ": more.pop("environ", None)} | more.pop("options", {})
+        workers, good = more.pop("workers", 1), more.pop("good", self.good_url)
+        ready = more.pop("ready", Proxy.ready)
         limits = {"requests_per_connection": 1_000_000}
-        before = more.pop("before", ())
         sections = {"timeouts": timeouts, "limits": limits} | more
         document = self.stage.configuration(good, **sections)
         faulty = {"hosts": [FAULTY], "upstream": upstream} | self.stage.certificate(FAULTY)
         document["workers"] = workers
         document["site"].append(faulty | (site or {}))
-        self.proxy = self.stage.proxy(document, environ=environ, before=before)
+        self.proxy = self.stage.starting_proxy(document, **options)
+        ready(self.proxy)
         self.neighbour = Neighbour(self.stage, self.proxy)
         self.addCleanup(self.nobody_else_was_hurt)  # trial has these before tearDown
         return self.proxy

@@ -162,18 +162,27 @@ class Handshakes(FaultTests):
         leaf = self.stage.authority.issue_cert(FAULTY, not_after=yesterday)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         leaf.configure_cert(tls)
-
-        def serve(sock: socket.socket) -> None:
-            try:
-                with tls.wrap_socket(sock, server_side=True) as wrapped:
-                    self.take(wrapped)
-            except OSError:  # the proxy has seen enough
-                pass
-
-        self.start_tls(self.script(serve))
+        self.start_tls(self.script(lambda sock: self._serve_tls(tls, sock)))
         self.fails(502, r"is not accepted: it, or a certificate above it, has expired")
         self.proxy.says(r'^\s+upstream_verify = "pin:sha256/')
         self.assertEqual(self.came, [])  # nobody who is not upstream is told anything
+
+    def test_wrong_name(self) -> None:
+        """As above, with another cure; the key is known, the name is not."""
+        leaf = self.stage.authority.issue_cert("other.example.net")
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(tls)
+        self.start_tls(self.script(lambda sock: self._serve_tls(tls, sock)))
+        self.fails(502, rf"it is not for {FAULTY}, but for other\.example\.net")
+        self.proxy.says(r'^\s+upstream_server_name = "other\.example\.net"')
+        self.assertEqual(self.came, [])
+
+    def _serve_tls(self, tls: ssl.SSLContext, sock: socket.socket) -> None:
+        try:
+            with tls.wrap_socket(sock, server_side=True) as wrapped:
+                self.take(wrapped)
+        except OSError:  # the proxy has seen enough
+            pass
 
 
 class Responses(FaultTests):

@@ -1,0 +1,208 @@
+"""Nobody takes what the proxy says: of its operations on stderr, of requests on stdout; see
+test_faults.py.
+
+Requests are served all the same, it ends in time, and what is written later is whole and in order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import threading
+from pathlib import Path
+
+from .clients import Asked
+from .faulty import FAULTY, FaultTests, free_port
+from .processes import LOOPBACK, PATIENCE, Proxy, connect, until
+
+DEAD = f"http://{LOOPBACK}:1"
+# Runs what follows with standard output or error elsewhere.
+_ELSEWHERE = "import os, sys; os.dup2(int(sys.argv[1]), int(sys.argv[2])); os.execvp(sys.argv[3], sys.argv[3:])"
+REFUSED = rf" error (?:\[worker \d\] )?upstream: Site {FAULTY}, 503 .*nothing listens at "
+_LINE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (?:info|warn|error) \S.*"
+
+
+class Reader:
+    """Of a pipe that a proxy has as its stream 1 or 2. What comes goes where the proxy's harness
+    looks for it, until it sleeps or is gone."""
+
+    def __init__(self, stream: int) -> None:
+        self._reading, self._writing = os.pipe()
+        before = [sys.executable, "-c", _ELSEWHERE, str(self._writing), str(stream)]
+        self.options = {"before": before, "pass_fds": [self._writing]}
+        self._stream = stream
+        self._awake = threading.Event()
+        self._awake.set()
+        self._gone = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._file: Path | None = None
+
+    def ready(self, proxy: Proxy) -> None:
+        """The proxy has been started."""
+        os.close(self._writing)
+        self._file = proxy._said[self._stream - 1]
+        self._thread.start()
+        proxy.ready()
+
+    def _run(self) -> None:
+        assert self._file is not None
+        os.set_blocking(self._reading, False)
+        with self._file.open("ab", buffering=0) as file:
+            while not self._gone:
+                self._awake.wait(PATIENCE)
+                try:
+                    piece = os.read(self._reading, 1000)
+                except BlockingIOError:
+                    threading.Event().wait(0.001)
+                    continue
+                if not piece:
+                    break
+                file.write(piece)
+        os.close(self._reading)
+
+    def goes(self) -> None:
+        """Nobody has the other end any more."""
+        self._gone = True
+        self._awake.set()
+        self._thread.join(PATIENCE)
+
+    def sleeps(self) -> None:
+        """It reads no more, and the pipe is full."""
+        self._awake.clear()
+        pipe = os.open(f"/proc/self/fd/{self._reading}", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(pipe, b"filled\n" * 9)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(pipe)
+
+    def wakes(self) -> None:
+        """It reads on."""
+        self._awake.set()
+
+
+class LogTests(FaultTests):
+    def faults(self, *sites: str) -> None:
+        """Requests whose fault is to be said."""
+        for version in ("http/1.1", "h2"):
+            for target in sites or ("/",):
+                self.assertEqual(self.ask(Asked(target=target, host=FAULTY), version).status, 503)
+
+    def lines(self) -> list[str]:
+        """Of stderr, without what filled the pipe; each is whole."""
+        lines = [line for line in self.proxy.stderr.splitlines() if line != "filled"]
+        for line in lines:
+            self.assertRegex(line, f"^{_LINE}$")
+        return lines
+
+    def said_once(self, words: str) -> None:
+        self.proxy.says(words)
+        self.assertEqual(len(re.findall(words, "\n".join(self.lines()))), 1)
+
+
+class StandardError(LogTests):
+    def test_no_reader(self) -> None:
+        for workers in (1, 2):
+            reader = Reader(2)
+            self.start(DEAD, workers=workers, options=reader.options, ready=reader.ready)
+            reader.goes()
+            self.faults()
+            self.ends()
+
+    def test_disk_full_from_the_start(self) -> None:
+        for workers in (1, 2):
+            port = free_port()
+            with open("/dev/full", "wb") as full:
+                before = [sys.executable, "-c", _ELSEWHERE, str(full.fileno()), "2"]
+                options = {"before": before, "pass_fds": [full.fileno()]}
+                listen = {"https": [f"{LOOPBACK}:{port}"]}
+                self.start(
+                    DEAD, workers=workers, options=options, listen=listen, ready=self._accepts
+                )
+            self.faults()
+            self.ends()
+
+    def _accepts(self, proxy: Proxy) -> None:
+        """It cannot say that it serves."""
+        [address] = re.findall(rf'"{LOOPBACK}:([1-9]\d*)"', Path(proxy.popen.args[-1]).read_text())  # type: ignore[index]
+        proxy.https = int(address)
+
+        def try_it() -> bool:
+            try:
+                connect(proxy.https).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        until(try_it, "it accepts")
+
+    def test_reader_that_sleeps(self) -> None:
+        """A pager, a terminal after Ctrl-S, a collector that hangs."""
+        for workers in (1, 2):
+            reader = Reader(2)
+            self.start(DEAD, workers=workers, options=reader.options, ready=reader.ready)
+            reader.sleeps()
+            self.faults()
+            reader.wakes()
+            self.said_once(REFUSED)
+            reader.sleeps()
+            self.ends()
+
+    def test_disk_full_for_a_while(self) -> None:
+        """A limit of the file's size stands for the disk's: it takes half of a line."""
+        for workers in (1, 2):
+            proxy = self.start(DEAD, workers=workers, log={"access": ""})
+            _, most = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
+            limit = len(proxy.stderr) + 40
+            resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, most))
+            self.faults()
+            until(lambda proxy=proxy, limit=limit: len(proxy.stderr) == limit, "it is full")
+            resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+            self.said_once(REFUSED)
+            self.ends()
+            self.assertIn("Draining: ", self.lines()[-2] + self.lines()[-1])
+
+
+class StandardOutput(LogTests):
+    def served(self, *targets: str) -> None:
+        for target in targets:
+            asked = Asked(target=target, host=FAULTY)
+            self.assertEqual(self.ask(asked).status, 200)
+
+    def start_with(self, reader: Reader, workers: int) -> None:
+        self.start(self.good_url, workers=workers, options=reader.options, ready=reader.ready)
+
+    def test_no_reader(self) -> None:
+        """A broken pipe ends nothing (SIGPIPE), and is said once."""
+        for workers in (1, 2):
+            reader = Reader(1)
+            self.start_with(reader, workers)
+            reader.goes()
+            self.served("/a", "/b", "/c")
+            self.proxy.says(r"The access log \(stdout\) cannot be written: Broken pipe\.")
+            self.served("/d")
+            self.ends()
+            self.assertEqual(self.proxy.stderr.count("cannot be written"), 1)
+
+    def test_reader_that_sleeps(self) -> None:
+        """All lines are there in the end, in order, whole and once."""
+        for workers in (1, 2):
+            reader = Reader(1)
+            self.start_with(reader, workers)
+            reader.sleeps()
+            targets = [f"/{number}/{'x' * 3000}" for number in range(30)]
+            self.served(*targets)
+            self.proxy.says(r"The access log \(stdout\) cannot be written: its reader does not")
+            reader.wakes()
+            self.proxy.says("is written again; 0 lines were lost")
+            self.served("/last")
+            self.proxy.says("GET /last ", "stdout")
+            found = re.findall(r"GET (/\d+/x+) HTTP/1\.1\" 200 ", self.proxy.stdout)
+            self.assertEqual(sorted(found), sorted(targets))
+            for line in self.proxy.stdout.splitlines():
+                self.assertRegex(line, r"^(filled|127\.0\.0\.1 - - \[.* HTTP/1\.1\" 200 .* -)$")
+            self.ends()
