@@ -15,6 +15,7 @@ class UpstreamError(Exception):
     status = 502
     retry_after = 0  # seconds; sent to the client where it is not 0
     kind = "internal error"  # how it is counted
+    here = False  # whether the cause is this machine's
 
 
 class ConnectFailed(UpstreamError):
@@ -23,6 +24,12 @@ class ConnectFailed(UpstreamError):
     status = 503
     retry_after = 5
     kind = "no connection"
+
+
+class Starved(ConnectFailed):
+    """This machine has no descriptor or memory for a connection."""
+
+    here = True
 
 
 class NotVerified(UpstreamError):

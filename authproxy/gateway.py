@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import acme, pages, presets
 from .accesslog import AccessLog
 from .deadlines import Deadlines
-from .errors import kind_of
+from .errors import UpstreamError, kind_of
 from .exchange import Exchange
 from .guards import Guards, near
 from .saying import CLIENT, HERE, UPSTREAM, Sayings
@@ -321,7 +321,8 @@ class Gateway:
         else:
             exchange.request_id = pages.new_request_id()
             answer = f"{status} (request {exchange.request_id})"
-        self.say(f"Site {where}, {answer}: {words}", f"{status} {where} {words}", side=UPSTREAM)
+        side = HERE if isinstance(error, UpstreamError) and error.here else UPSTREAM
+        self.say(f"Site {where}, {answer}: {words}", f"{status} {where} {words}", side=side)
 
 
 def _in_a_loop(head: RequestHead) -> bool:

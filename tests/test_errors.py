@@ -28,7 +28,7 @@ class StatusTests(SynchronousTestCase):
             for value in vars(errors).values()
             if isinstance(value, type) and issubclass(value, errors.UpstreamError)
         }
-        self.assertEqual(len(ours), 6)
+        self.assertEqual(len(ours), 7)
         for error in ours:
             self.assertIn(error.status, (502, 503, 504))
             self.assertEqual(error.retry_after > 0, error.status == 503)

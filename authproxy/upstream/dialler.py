@@ -6,6 +6,8 @@ cure where there is one.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 
 from OpenSSL import SSL
@@ -14,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ..deadlines import Deadlines
-from ..errors import ConnectFailed, NotVerified, TimedOut, UpstreamError
+from ..errors import ConnectFailed, NotVerified, Starved, TimedOut, UpstreamError
 from ..settings import Limits, Timeouts, Upstream
 from ..transport.dialling import DialTimeout, TransportReactor, dial
 from ..transport.resolving import NameTimeout
@@ -24,6 +26,8 @@ from ..upstream_tls import VerificationError
 from ..wire.heads import HeadLimits
 from .connection import Connection
 from .server import Server
+
+_STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Dialler:
@@ -97,6 +101,12 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
     if isinstance(reason, (error.TimeoutError, error.UserError)):
         return ConnectFailed(
             f"{name} does not answer (timeouts.connect). Is a firewall in between?"
+        )
+    number = getattr(reason, "osError", None) or getattr(reason, "errno", None)
+    if number in _STARVED:
+        return Starved(
+            f"no connection to {name}: {os.strerror(number)}. Raise LimitNOFILE (systemd) or"
+            " ulimit -n, or lower limits.connections."
         )
     return ConnectFailed(f"cannot connect to {name}: {reason}")
 

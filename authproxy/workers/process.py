@@ -70,6 +70,7 @@ class Worker(ProcessProtocol):
         self._owner = owner
         self._channel = Channel(self._heard, self._channel_closed)
         self._closed = False
+        self._had_pid = 0
         self._reloads: list[Deferred[str]] = []
         self._words = ""
         self._clock: Callable[[], float] = lambda: started
@@ -77,7 +78,8 @@ class Worker(ProcessProtocol):
         self._lines = 0
 
     def __str__(self) -> str:
-        return f"Worker {self.number} (pid {self.pid})"
+        pid = self.pid or self._had_pid  # the kernel's log knows it by that
+        return f"Worker {self.number} (pid {pid})" if pid else f"Worker {self.number}"
 
     @property
     def behind(self) -> bool:
@@ -107,6 +109,7 @@ class Worker(ProcessProtocol):
                     env=_environment(os.environ),
                     childFDs=descriptors,
                 )
+            self._had_pid = self.pid
             adopt(reactor, ours.fileno(), socket.AF_UNIX, self._channel)
 
     def tell(self, kind: str, **parts: Any) -> None:

@@ -228,7 +228,7 @@ class Supervisor(MultiService):
         log.error(
             "this machine: {worker} {reason}. Its connections are lost; what waits to be accepted"
             " is not. Another starts {when}.",
-            worker=f"Worker {worker.number}",
+            worker=str(worker),
             reason=reason,
             when=f"in {delay:g} s" if delay else "now",
         )

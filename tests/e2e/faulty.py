@@ -108,6 +108,7 @@ class Neighbour:
     def __init__(self, stage: Stage, proxy: Proxy) -> None:
         self.failed: list[str] = []
         self.done = 0
+        self.port = 0  # its own
         self._stage = stage
         self._proxy = proxy
         self._over = threading.Event()
@@ -118,6 +119,7 @@ class Neighbour:
     def _run(self) -> None:
         try:
             with self._stage.connect(self._proxy) as sock:
+                self.port = sock.getsockname()[1]
                 while not self._over.wait(PACE):
                     content = f"neighbour {self.done}".encode()
                     length = f"Content-Length: {len(content)}"

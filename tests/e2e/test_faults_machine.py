@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import resource
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
-from .clients import Asked
+from authproxy.standin.server import CHUNK
+
+from .clients import HTTP2, Asked
 from .faulty import FAULTY, FaultTests, World
-from .processes import HOST, read_head, request, response, until
+from .processes import HOST, Proxy, connect, read_exactly, read_head, request, response, until
 from .test_websockets import UPGRADE
 
 DAY = 86400
+LARGE = len(CHUNK) * 400  # octets: more than all buffers on the way
 
 
 class ThisMachine(FaultTests):
@@ -51,6 +56,66 @@ class ThisMachine(FaultTests):
         for line in access.read_text().splitlines():
             self.assertRegex(line, r"^127\.0\.0\.1 - - \[.* HTTP/1\.1\" \d+ ")
 
+    def test_no_descriptors(self) -> None:
+        """What is open goes on, to the octet; who would need another upstream connection gets a
+        page; who comes waits; and all are served once there are descriptors again."""
+        proxy = self.start(self.good_url)
+        with (
+            self.stage.connect(proxy, FAULTY) as download,
+            self.stage.connect(proxy, FAULTY, ("h2",)) as two,
+            self.stage.connect(proxy, FAULTY) as one,
+            self.stage.connect(proxy, FAULTY) as websocket,
+        ):
+            client = HTTP2(two)
+            websocket.sendall(request("/ws/client/", *UPGRADE, host=FAULTY))
+            self.assertTrue(read_head(websocket).startswith(b"HTTP/1.1 101 "))
+            # An upstream connection of its own. Of HTTP/1.0, so that nothing is between its octets.
+            target = f"/stream?bytes={LARGE}"
+            download.sendall(request(target, host=FAULTY, version="1.0"))
+            self.assertIn(b" 200 ", read_head(download))
+            self.assertEqual(client.ask(Asked(host=FAULTY)).status, 200)
+            one.sendall(request("/", host=FAULTY))
+            self.assertEqual(response(one).status, 200)
+            with self.limited(proxy):
+                waiting = [connect(proxy.https) for _ in range(4)]
+                proxy.says(r"this machine: Accepting pauses: Too many open files")
+                slow = client.begin(Asked(target="/slow?seconds=0.7", host=FAULTY))
+                refused = client.ask(Asked("POST", content=b"content", host=FAULTY))
+                self.assertEqual((refused.status, refused.ended), (503, True))
+                one.sendall(request("/", host=FAULTY))
+                self.assertEqual(response(one).status, 503)
+                proxy.says(rf"this machine: Site {FAULTY}, 503 .*Too many open files.*LimitNOFILE")
+                client.wait([slow])
+                self.assertEqual(client.streams[slow].status, 200)
+                self._echoes(websocket)
+            for raw in waiting:
+                tls = self.stage.client_tls()
+                with tls.wrap_socket(raw, server_hostname=FAULTY) as sock:
+                    sock.sendall(request("/", host=FAULTY))
+                    self.assertEqual(response(sock).status, 200)
+            self.assertEqual(client.ask(Asked(host=FAULTY)).status, 200)
+            one.sendall(request("/", host=FAULTY))
+            self.assertEqual(response(one).status, 200)
+            self._echoes(websocket)
+            self.assertEqual(read_exactly(download, LARGE), CHUNK * (LARGE // len(CHUNK)))
+        self.assertEqual(self.ask().status, 200)
+
+    @contextlib.contextmanager
+    def limited(self, proxy: Proxy) -> Iterator[None]:
+        """No descriptor is free."""
+        limits = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (proxy.descriptors(), limits[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, limits)
+
+    def _echoes(self, websocket: socket.socket) -> None:
+        websocket.sendall(b"\x89\x82\0\0\0\0hi")
+        came = b""
+        while b"\x8a\x02hi" not in came:
+            came += websocket.recv(1000)
+
     def test_the_clock_jumps(self) -> None:
         """The wall clock goes forth and back by days: nothing is cut early, deadlines are still
         met, lines are written, and the process ends in time."""
@@ -81,7 +146,4 @@ class ThisMachine(FaultTests):
                 proxy.says(f"GET /{jump}/ HTTP/1.1", "stdout")
                 idle.sendall(request("/", host=HOST))
                 self.assertEqual(response(idle).status, 200)
-                websocket.sendall(b"\x89\x82\0\0\0\0hi")
-                came = b""
-                while b"\x8a\x02hi" not in came:
-                    came += websocket.recv(1000)
+                self._echoes(websocket)

@@ -96,7 +96,7 @@ class ServingTests(WorkersTests):
         sockets = self.connections(stage)
         before = workers_of(self.proxy)
         os.kill(before[0], signal.SIGKILL)
-        self.proxy.says(r"Worker \d was ended by SIGKILL")
+        self.proxy.says(r"Worker \d \(pid \d+\) was ended by SIGKILL")
         statuses = [self.ask(sock) for sock in sockets]
         self.assertEqual(set(statuses), {0, 200})
         # Nobody who comes meanwhile is refused, whichever socket he comes to.

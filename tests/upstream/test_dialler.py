@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from authproxy.deadlines import Deadlines
-from authproxy.errors import ConnectFailed, NotVerified, TimedOut
+from authproxy.errors import ConnectFailed, NotVerified, Starved, TimedOut
 from authproxy.settings import Limits, Timeouts, Upstream
 from authproxy.transport.dialling import DialTimeout, TransportReactor
 from authproxy.transport.resolving import NameTimeout
@@ -38,6 +38,8 @@ class ExplainTests(SynchronousTestCase):
             (error.UserError(), ConnectFailed, "timeouts.connect"),
             (error.NoRouteError(), ConnectFailed, "cannot connect"),
             (OSError(1, "odd"), ConnectFailed, "cannot connect", "odd"),
+            (error.ConnectBindError(24, "Too many"), Starved, "Too many open files", "LimitNOFILE"),
+            (OSError(12, "none"), Starved, "Cannot allocate memory"),
             (CancelledError(), ConnectFailed, "stopping"),
             (error.ConnectingCancelledError(None), ConnectFailed, "stopping"),
             (wrong_version, ConnectFailed, "does not speak TLS", "http://", "9000", "9443"),
