@@ -529,7 +529,12 @@ class ScriptedOrigin:
     What goes wrong there is raised by `close`. `connections` counts.
     """
 
-    def __init__(self, conversation: Callable[[socket.socket], None], path: str = "") -> None:
+    def __init__(
+        self,
+        conversation: Callable[[socket.socket], None],
+        path: str = "",
+        address: tuple[str, int] = (LOOPBACK, 0),
+    ) -> None:
         self.connections = 0
         self._conversation = conversation
         self._errors: list[BaseException] = []
@@ -540,14 +545,14 @@ class ScriptedOrigin:
             self._listener.bind(path)
             self._listener.listen(128)
         else:
-            self._listener = socket.create_server((LOOPBACK, 0), backlog=128)
+            self._listener = socket.create_server(address, backlog=128)
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
     @property
     def url(self) -> str:
         name = self._listener.getsockname()
-        return f"unix:{name}" if isinstance(name, str) else f"http://{LOOPBACK}:{name[1]}"
+        return f"unix:{name}" if isinstance(name, str) else f"http://{name[0]}:{name[1]}"
 
     def close(self) -> None:
         """End it. Raises what went wrong in a conversation."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
 
 from authproxy.standin.server import CHUNK
 
@@ -44,6 +48,27 @@ class ThisMachine(FaultTests):
         resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
         proxy.says("access.log is written again; 0 lines were lost")
         self._whole(access, 20)
+
+    def test_disk_that_is_full(self) -> None:
+        """A real one, and small; a mount that only the proxy sees."""
+        place = self.stage.directory / "log"
+        place.mkdir()
+        before = _small_disk(place, 256 * 1024)
+        proxy = self.start(
+            self.good_url, log={"access": f"{place}/access.log"}, options={"before": before}
+        )
+        seen = Path(f"/proc/{proxy.pid}/root") / place.relative_to("/")
+        filler = seen / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1000))
+        long = "x" * 4000
+        for number in range(20):
+            self.assertTrue(self.ask(Asked(target=f"/{long}/{number}/", host=FAULTY)).ended)
+        proxy.says("access.log cannot be written: No space left on device.*Lines are held")
+        filler.unlink()
+        proxy.says("access.log is written again; 0 lines were lost")
+        self._whole(seen / "access.log", 20)
 
     def _whole(self, access: Path, count: int) -> None:
         """Each request for FAULTY has its one line."""
@@ -147,3 +172,15 @@ class ThisMachine(FaultTests):
                 idle.sendall(request("/", host=HOST))
                 self.assertEqual(response(idle).status, 200)
                 self._echoes(websocket)
+
+
+def _small_disk(place: Path, size: int) -> list[str]:
+    """What to begin a command with so that it has one there."""
+    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    mount = f"mount -t tmpfs -o size={size} tmpfs {place}"
+    command = [*own, "/bin/sh", "-c", f'{mount} && exec "$@"', "sh"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise SkipTest(f"nothing can be mounted here: {e}") from None
+    return command
