@@ -199,11 +199,16 @@ class OperationsLog:
 
 
 class Foreground(Counted):
-    """What a process in the foreground logs to: this stream's descriptor."""
+    """What a process in the foreground logs to: this stream's descriptor, if it has one."""
 
-    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
-        self._outlet = Outlet(stream.fileno())
-        super().__init__(OperationsLog(self._outlet, journal=is_journal(stream, environ)))
+    def __init__(self, stream: TextIO | None, environ: Mapping[str, str]) -> None:
+        if stream is None:
+            self._outlet = Outlet(os.open(os.devnull, os.O_WRONLY))
+            journal = False
+        else:
+            self._outlet = Outlet(stream.fileno())
+            journal = is_journal(stream, environ)
+        super().__init__(OperationsLog(self._outlet, journal=journal))
         atexit.register(self._outlet.close)
 
     def sweep(self) -> None:

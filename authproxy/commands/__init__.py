@@ -48,6 +48,7 @@ def module_of(command: str) -> str:
 def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """The console script. Returns the exit status: 2 for a command line that makes no sense."""
     if arguments is None:
+        _open_what_is_closed()
         _end_at_interrupts()
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
@@ -63,6 +64,18 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None =
     module = import_module(module_of(arguments[0]))
     status: int = module.run(arguments[1:], environ)
     return status
+
+
+def _open_what_is_closed() -> None:
+    """Let no socket get the number of a standard stream that whoever started us has closed (2>&-):
+    logs would be written to whom it belongs."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            mode = "w" if descriptor else "r"
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def _end_at_interrupts() -> None:

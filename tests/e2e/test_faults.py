@@ -1,12 +1,17 @@
 """What breaks around the proxy, one thing after the other: what the client sees, what the log says,
 that a request of somebody else is not hurt, and that nothing is lost or doubled.
 
-Further faults are where their subject is:
+Here are dials, handshakes and responses. Further faults are where their subject is:
 
-    no descriptors are left                test_process.py, Descriptors
+    uploads and downloads that are cut     test_faults_bodies.py
+    a network that loses packets, or is gone; an upstream host that starts anew
+                                           test_faults_network.py
+    no descriptors, full disks, a clock that jumps      test_faults_machine.py
+    nobody reads stderr or stdout          test_faults_logs.py
+    a worker is killed under load          test_faults_workers.py
     a worker or the supervisor is killed   test_workers.py
     one of two upstream servers dies, hangs, is a black hole or not ready    test_health.py
-    a certificate of the wrong name, CA or key     test_tls.py
+    a pinned or wrong CA or key            test_tls.py
     a slow reader on either side           test_slow_reader.py
     HTTP/2 streams that are cut            test_http2_streams.py, test_http2_ends.py
     all of them at random, for long        script/soak

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import sys
 import threading
 from pathlib import Path
 
 from .clients import Asked
 from .faulty import FAULTY, FaultTests, free_port
-from .processes import LOOPBACK, PATIENCE, Proxy, connect, until
+from .processes import COMMAND, LOOPBACK, PATIENCE, Proxy, connect, request, response, until
 
 DEAD = f"http://{LOOPBACK}:1"
 # Runs what follows with standard output or error elsewhere.
@@ -122,24 +123,14 @@ class StandardError(LogTests):
                 options = {"before": before, "pass_fds": [full.fileno()]}
                 listen = {"https": [f"{LOOPBACK}:{port}"]}
                 self.start(
-                    DEAD, workers=workers, options=options, listen=listen, ready=self._accepts
+                    DEAD,
+                    workers=workers,
+                    options=options,
+                    listen=listen,
+                    ready=lambda proxy, port=port: accepts(proxy, port),
                 )
             self.faults()
             self.ends()
-
-    def _accepts(self, proxy: Proxy) -> None:
-        """It cannot say that it serves."""
-        [address] = re.findall(rf'"{LOOPBACK}:([1-9]\d*)"', Path(proxy.popen.args[-1]).read_text())  # type: ignore[index]
-        proxy.https = int(address)
-
-        def try_it() -> bool:
-            try:
-                connect(proxy.https).close()
-            except ConnectionRefusedError:
-                return False
-            return True
-
-        until(try_it, "it accepts")
 
     def test_reader_that_sleeps(self) -> None:
         """A pager, a terminal after Ctrl-S, a collector that hangs."""
@@ -166,6 +157,40 @@ class StandardError(LogTests):
             self.said_once(REFUSED, workers)
             self.ends()
             self.assertIn("Draining: ", self.lines()[-2] + self.lines()[-1])
+
+
+class Closed(LogTests):
+    def test_streams_that_are_not_open(self) -> None:
+        """Their numbers are no socket's: what is written there would go to whoever has it."""
+        for closed in ("2>&-", ">&-", "<&- >&- 2>&-"):
+            port = free_port()
+            listen = {"https": [f"{LOOPBACK}:{port}"]}
+            path = self.stage.config(self.stage.configuration(DEAD, listen=listen))
+            shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh"]
+            proxy = self.stage.run([*shell, *COMMAND, "run", "--config", str(path)])
+            accepts(proxy, port)
+            for descriptor in range(3):
+                where = os.readlink(f"/proc/{proxy.pid}/fd/{descriptor}")
+                self.assertTrue(where.startswith("/"), where)
+            with self.stage.connect(proxy) as sock:
+                sock.sendall(request("/"))
+                self.assertEqual(response(sock).status, 503)
+            proxy.signal(signal.SIGTERM)
+            self.assertIn(proxy.wait(), (0, 143, -signal.SIGTERM))
+
+
+def accepts(proxy: Proxy, port: int) -> None:
+    """Wait until it does: of one that cannot say so."""
+    proxy.https = port
+
+    def try_it() -> bool:
+        try:
+            connect(port).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    until(try_it, "it accepts")
 
 
 class StandardOutput(LogTests):
