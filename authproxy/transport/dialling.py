@@ -76,6 +76,7 @@ class TransportReactor:  # type: ignore[misc]
         """The same, to which a name has these addresses."""
         view = copy.copy(self)
         view.nameResolver = Known(addresses)
+        view.connectTCP = self.connectTCP  # type: ignore[method-assign]  # it outlives the copy
         return view
 
     def connectTCP(

@@ -166,6 +166,7 @@ class PlainTests(_Tests):
         for _ in range(2):
             self.echoes.ended = Deferred()
             transport = yield self.dial(number, host="authentik.example")
+            self.assertIs(transport.reactor, self.view)  # and not what was made for this dial
             yield self.converse(transport)
         self.assertEqual(asked, ["authentik.example"] * 2)
 
