@@ -127,7 +127,7 @@ class Killed(FaultTests):
         table = Path("/proc/net/tcp").read_text()
         line = rf":{self.proxy.https:04X} \w+:{port:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (\d+) "
         found = re.search(line, table)
-        assert found is not None, (port, table)
+        assert found is not None, f"{port} is gone: {self.proxy.stderr}"
         wanted = f"socket:[{found[1]}]"
         for pid in workers_of(self.proxy):
             directory = Path(f"/proc/{pid}/fd")
