@@ -15,8 +15,18 @@ import threading
 from pathlib import Path
 
 from .clients import Asked
-from .faulty import FAULTY, FaultTests, free_port
-from .processes import COMMAND, LOOPBACK, PATIENCE, Proxy, connect, request, response, until
+from .faulty import FAULTY, FaultTests
+from .processes import (
+    COMMAND,
+    LOOPBACK,
+    PATIENCE,
+    Proxy,
+    connect,
+    free_port,
+    request,
+    response,
+    until,
+)
 
 DEAD = f"http://{LOOPBACK}:1"
 # Runs what follows with standard output or error elsewhere.

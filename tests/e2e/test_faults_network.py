@@ -10,7 +10,16 @@ import threading
 from .clients import Asked
 from .faulty import BODY, FAULTY, OK, FaultTests, take
 from .network import FAR, Network, ip
-from .processes import PATIENCE, ScriptedOrigin, read_all, read_head, request, response, until
+from .processes import (
+    PATIENCE,
+    ScriptedOrigin,
+    Stage,
+    read_all,
+    read_head,
+    request,
+    response,
+    until,
+)
 from .test_websockets import UPGRADE, switching
 
 VERSIONS = ("http/1.1", "h2")
@@ -19,10 +28,15 @@ DOWNLOAD = BODY * 48
 
 
 class NetworkTests(FaultTests):
+    @classmethod
+    def prepare(cls, stage: Stage) -> None:
+        """Nothing: what tests share is outside of their network."""
+
     def setUp(self) -> None:
         self.network = Network()
         self.addCleanup(self.network.close)
         super().setUp()
+        self.good = self.stage.origin()
         self.came_whole: list[bytes] = []
         self.pair = threading.Barrier(2)
         self.port = 0
