@@ -39,6 +39,7 @@ from ..wire.errors import ProtocolError
 from ..wire.heads import RequestHead, ResponseHead
 from .http2_gate import ConnectionFault, Gate
 from .http2_outgoing import EARNED, Turns
+from .http2_settings import ClientSettings
 from .http2_stream import Stream
 from .lingering import Lingering
 
@@ -119,6 +120,7 @@ class Connection(protocol.Protocol):
         if gateway.settings.listen.http2_websockets:
             values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         h2.local_settings = Settings(client=False, initial_values=values)
+        h2.remote_settings = ClientSettings()
         h2.decoder.max_header_list_size = limits.head_bytes
         h2.initiate_connection()
         # For the library this limit is a client's crime. It may not have heard of it yet, and what

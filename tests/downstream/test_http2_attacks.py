@@ -43,6 +43,12 @@ def reset(number: int) -> RstStreamFrame:
     return RstStreamFrame(number, int(ErrorCodes.CANCEL))
 
 
+def _settings(begin: int, count: int) -> bytes:
+    """SETTINGS of so many identifiers from `begin` on. (hyperframe makes only those up to 255.)"""
+    values = [number.to_bytes(2) + b"\0\0\0\1" for number in range(begin, begin + count)]
+    return (6 * count).to_bytes(3) + b"\4\0\0\0\0\0" + b"".join(values)
+
+
 class _Tests(SynchronousTestCase):
     def world(self, **limits: int) -> World:
         return World(evolve(Settings(), limits=evolve(Limits(), **limits)))
@@ -157,6 +163,17 @@ class FloodTests(_Tests):
             client.h2.increment_flow_control_window(5)
             client.raw(WindowUpdateFrame(number, 5))
             client.talk()
+        self.assertEqual(client.transport.ended, "")
+
+    def test_settings_that_nobody_knows(self) -> None:
+        """Ignored (RFC 9113 6.5.2), and not kept: a client can make up 65,536 of them."""
+        client = self.client()
+        before = len(client.server.h2.remote_settings)
+        for begin in range(16, 60_000, 2700):
+            client.raw(_settings(begin, 2700))
+        self.assertEqual(len(client.server.h2.remote_settings), before)
+        client.raw(_settings(SettingsFrame.INITIAL_WINDOW_SIZE, 1))
+        self.assertEqual(client.server.h2.remote_settings.initial_window_size, 1)
         self.assertEqual(client.transport.ended, "")
 
     def test_time_gives_some_back(self) -> None:
