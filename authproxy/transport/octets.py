@@ -56,6 +56,18 @@ def handle_of(connection: Any) -> Any:
     return connection._ssl if fast else None
 
 
+def one_message_a_read(connection: Any) -> None:
+    """Let a read end after a message that is no content, with WantReadError.
+
+    pyOpenSSL has reads go on until there is content. Who sends KeyUpdates (RFC 8446 4.6.3) as fast
+    as they are read, which is 1 MB a second, keeps that one call, and with it every other
+    connection, for as long as he likes. What waits behind the message is the socket's: it is
+    readable still.
+    """
+    if hasattr(_lib, "SSL_clear_mode") and hasattr(_lib, "SSL_MODE_AUTO_RETRY"):
+        _lib.SSL_clear_mode(connection._ssl, _lib.SSL_MODE_AUTO_RETRY)
+
+
 def limit_groups(connection: Any, groups: bytes) -> bool:
     """Offer only these groups for the key exchange ("X25519:P-256"), with a share of the first.
 

@@ -213,6 +213,7 @@ class Stream(_Base):
         """
         self.tls = tls
         self._handle = octets.handle_of(tls)
+        octets.one_message_a_read(tls)
         self._owner = owner
         self.doRead = self.doWrite = self._handshake  # type: ignore[method-assign]
         self.startReading()

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from authproxy.transport.dialling import TransportReactor
 from authproxy.transport.dispatch import Dispatcher
 from authproxy.transport.stream import Stream, TCPServer
+from benchmarks.records import Records
 
 TURNS = 2000
 
@@ -63,6 +64,7 @@ class Pair:
         server, client = socket.socketpair()
         self.here = Recorder()
         self.there = Recorder()
+        self.keylog: list[bytes] = []
         self.server = TCPServer(server, self.here, ("192.0.2.1", 1), None, 1, self.reactor)
         self.client = _client(client, self.there, self.reactor)
         self.here.makeConnection(self.server)
@@ -86,6 +88,7 @@ class Pair:
         ca.issue_cert("localhost").configure_cert(context)
         self.server.start_tls(_connection(context, self.server, accept=True), self.here)
         client = SSL.Context(SSL.TLS_METHOD)
+        client.set_keylog_callback(lambda _connection, line: self.keylog.append(line))
         self.client.start_tls(_connection(client, self.client, accept=False), self.there)
 
     def close(self) -> None:
@@ -283,6 +286,22 @@ class TLSTests(_StreamTests, SynchronousTestCase):
         self.pair.server.loseConnection()
         self.pair.until(lambda: self.pair.there.lost is not None)
         self.assertIsInstance(self.pair.there.lost.value, ConnectionDone)  # type: ignore[union-attr]
+
+    def test_one_key_update_a_read(self) -> None:
+        """Else who sends nothing else keeps one read, and everybody else, for ever."""
+        tls = self.pair.client.tls
+        assert tls is not None
+        records = Records(str(tls.get_cipher_name()), b"\n".join(self.pair.keylog))
+        updates = [records.key_update() for _ in range(20)]
+        self.pair.client.socket.send(b"".join(updates) + records.record(b"GET /"))
+        server = self.pair.server
+        for left in range(19, -1, -1):
+            server.doRead()
+            waiting = server.socket.recv(65536, socket.MSG_PEEK)
+            self.assertGreaterEqual(len(waiting), left * len(updates[0]))
+            self.assertEqual(self.pair.here.received, b"")
+        server.doRead()
+        self.assertEqual(self.pair.here.received, b"GET /")
 
     def test_an_end_without_close_notify_is_no_clean_end(self) -> None:
         self.pair.server.socket.shutdown(socket.SHUT_WR)
