@@ -72,6 +72,10 @@ class Deadlines:
             self._call.cancel()
             self._call = None
 
+    def next_turn(self, act: Callable[[], None]) -> None:
+        """Call this with the reactor's next turn, when everybody else has had theirs."""
+        self._reactor.callLater(0, act)
+
     def _sweep_and_go_on(self) -> None:
         self._call = self._reactor.callLater(RESOLUTION, self._sweep_and_go_on)
         self.sweep()

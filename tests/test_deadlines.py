@@ -82,6 +82,13 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(len(good.passed), 1)
         self.assertEqual(len(self.deadlines), 1)
 
+    def test_next_turn(self) -> None:
+        told: list[int] = []
+        self.deadlines.next_turn(lambda: told.append(1))
+        self.assertEqual(told, [])
+        self.clock.advance(0)
+        self.assertEqual(told, [1])
+
     def test_stop(self) -> None:
         self.deadlines.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])

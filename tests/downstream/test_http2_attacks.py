@@ -19,7 +19,7 @@ from hyperframe.frame import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.downstream.http2_gate import FRAMES, RESETS
+from authproxy.downstream.http2_gate import FRAMES, FRAMES_A_TURN, RESETS
 from authproxy.settings import Limits, Settings, Timeouts
 
 from ..http2_client import Client, is_goaway, request
@@ -175,6 +175,33 @@ class FloodTests(_Tests):
         client.raw(_settings(SettingsFrame.INITIAL_WINDOW_SIZE, 1))
         self.assertEqual(client.server.h2.remote_settings.initial_window_size, 1)
         self.assertEqual(client.transport.ended, "")
+
+    def test_everybody_has_a_turn(self) -> None:
+        """Frames beyond what is fair wait, unread like those behind them."""
+        client = self.client()
+        client.ask()
+        head = headers(client, 3, request(method=b"POST"), ended=False)
+        content = [b"%d " % number for number in range(10 * FRAMES_A_TURN)]
+        frames = [DataFrame(3, piece) for piece in content]
+        frames[-1].flags.add("END_STREAM")
+        client.raw(head, *frames)
+        self.assertTrue(client.transport.paused)
+        self.assertEqual(len(client.world.origins), 1)
+        client.world.clock.advance(0)
+        self.assertFalse(client.transport.paused)
+        self.assertIn(b"".join(content), client.world.origins[-1].take())
+
+    def test_the_end_in_between(self) -> None:
+        """A fault in what waited, and the client's own end."""
+        for end in (lambda client: None, lambda client: client.transport.finish()):
+            client = self.client()
+            frames = [DataFrame(1, b"x")] * FRAMES_A_TURN
+            client.raw(headers(client, 1, request(method=b"POST"), ended=False), *frames)
+            client.raw(b"\0\0\x08\x06\0\0\0\0\x01ping ing")  # no stream has it
+            end(client)
+            client.world.clock.advance(0)
+            self.assertFalse(client.transport.paused)
+            self.assertEqual(client.world.gateway.exchanges, 0)
 
     def test_time_gives_some_back(self) -> None:
         client = self.client()

@@ -289,6 +289,7 @@ class BoundTests(SynchronousTestCase):
         content = [DataFrame(1, b"x")] * 2 * FRAMES
         head = headers(client, 1, request(method=b"POST"), ended=False)
         client.raw(head, reset(1), *content)
+        client.world.clock.advance(0)
         self.assertEqual(client.transport.ended, "half")
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.downstream.http2_gate import Budget, ConnectionFault, Gate
+from authproxy.downstream.http2_gate import FRAMES_A_TURN, Budget, ConnectionFault, Gate
 
 BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 GOODBYE = GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye")
@@ -138,6 +138,27 @@ class GateTests(SynchronousTestCase):
         with self.assertRaises(ConnectionFault) as caught:
             gate.admit(b"\x00\x40\x01\0\0\0\0\0\1")
         self.assertEqual(caught.exception.code, ErrorCodes.FRAME_SIZE_ERROR)
+
+
+class TurnTests(SynchronousTestCase):
+    def test_so_many_frames_a_turn(self) -> None:
+        """Then the rest, and what came meanwhile, in their order."""
+        gate = Gate(65536, lambda: 0.0, {1})
+        frames = [DataFrame(1, b"%d" % number).serialize() for number in range(FRAMES_A_TURN)]
+        first = octets() + b"".join(frames[:-1])
+        self.assertEqual(gate.admit(octets() + b"".join(frames) + frames[0][:5]), first)
+        self.assertTrue(gate.more)
+        self.assertEqual(gate.admit(frames[0][5:]), frames[-1] + frames[0])
+        self.assertFalse(gate.more)
+
+    def test_a_goaway_at_the_end_of_a_turn(self) -> None:
+        gate = Gate(65536, lambda: 0.0, {1})
+        data = [DataFrame(1, b"x").serialize()] * (FRAMES_A_TURN - 2)
+        end = DataFrame(1, b"end").serialize()
+        passed = gate.admit(octets() + b"".join(data) + GOODBYE.serialize() + end)
+        self.assertEqual(passed, octets() + b"".join(data))
+        self.assertEqual((gate.farewell, gate.more), (True, True))
+        self.assertEqual(gate.admit(b""), end)
 
 
 class BudgetTests(SynchronousTestCase):
