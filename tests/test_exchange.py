@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.errors import ConnectFailed, NotVerified, TimedOut
+from authproxy.exchange import PIECES
 from authproxy.settings import Limits, PoolSettings, Settings, SiteSettings, Timeouts, Upstream
 from authproxy.upstream.connection import MOST_INFORMATIONAL
 
@@ -61,6 +62,19 @@ class _Tests(SynchronousTestCase):
 
 class WhoIsOwedTests(_Tests):
     """first_byte runs while everybody waits for upstream, and only then."""
+
+    def test_tiny_pieces_are_joined(self) -> None:
+        """What is held of them is no multiple of what came."""
+        world = self.world()
+        client = world.client()
+        say(client, with_length(2000))
+        for number in range(1000):
+            say(client, b"%02d" % (number % 100))
+            exchange = client.protocol._exchange
+            if exchange is not None:
+                self.assertLessEqual(len(exchange._content), PIECES)
+        content = b"".join(b"%02d" % number for number in range(100)) * 10
+        self.assertTrue(world.origins[0].take().endswith(content))
 
     def test_not_while_the_client_sends(self) -> None:
         world = self.world(body_collect=4, body_rate=0)
