@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import linefile
-from authproxy.accesslog import AccessLog
+from authproxy.accesslog import MOST, AccessLog
 from authproxy.trust import Client
 from authproxy.wire.heads import RequestHead
 
@@ -121,6 +121,20 @@ class SafetyTests(_Tests):
                 said = self.written("json", **{name: b"a" + octets + b"b"})
                 self.assertTrue(said.isprintable() and said.isascii(), said)
                 self.assertEqual(json.loads(said)[name], (b"a" + octets + b"b").decode("latin-1"))
+
+    def test_long_values_are_cut(self) -> None:
+        """A request of 64 KiB makes no line of 256."""
+        long = b"\xff" * 30_000
+        for form, each in (("combined", 4), ("json", 6)):
+            log = self.open(form)
+            tell(log, target=b"/?code=" + b"s" * 5000 + b"&" + b"a" * 30_000, referer=long,
+                 user_agent=long)  # fmt: skip
+            log.flush()
+            line = self.path.read_text().splitlines()[-1]
+            self.assertLess(len(line), (2 * each + 1) * MOST + 500)
+            self.assertIn("a...", line)
+            self.assertNotIn("sss", line)
+            self.assertEqual(line.count("..."), 3)
 
     def test_an_upstream_of_any_name(self) -> None:
         self.assertTrue(self.written(upstream="unix:/run/\xe9.sock").isascii())
