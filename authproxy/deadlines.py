@@ -72,9 +72,18 @@ class Deadlines:
             self._call.cancel()
             self._call = None
 
-    def next_turn(self, act: Callable[[], None]) -> None:
-        """Call this with the reactor's next turn, when everybody else has had theirs."""
-        self._reactor.callLater(0, act)
+    def next_turn(self, act: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Call this with the reactor's next turn, when everybody else has had theirs. Where it
+        raises, that is logged, and `failed` called."""
+        self._reactor.callLater(0, self._turn, act, failed)
+
+    @staticmethod
+    def _turn(act: Callable[[], None], failed: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:
+            log.failure("What waited for its turn failed")
+            failed()
 
     def _sweep_and_go_on(self) -> None:
         self._call = self._reactor.callLater(RESOLUTION, self._sweep_and_go_on)

@@ -83,11 +83,18 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(len(self.deadlines), 1)
 
     def test_next_turn(self) -> None:
-        told: list[int] = []
-        self.deadlines.next_turn(lambda: told.append(1))
+        told: list[str] = []
+        self.deadlines.next_turn(lambda: told.append("turn"), self.fail)
         self.assertEqual(told, [])
         self.clock.advance(0)
-        self.assertEqual(told, [1])
+        self.assertEqual(told, ["turn"])
+
+    def test_a_turn_that_raises(self) -> None:
+        told: list[str] = []
+        self.deadlines.next_turn(lambda: {}["no"], lambda: told.append("failed"))
+        self.clock.advance(0)
+        self.assertEqual(told, ["failed"])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_stop(self) -> None:
         self.deadlines.stop()

@@ -30,7 +30,6 @@ from h2.settings import SettingCodes, Settings
 from hpack.exceptions import HPACKError
 from hyperframe.frame import GoAwayFrame
 from twisted.internet import protocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .. import trust
@@ -56,8 +55,6 @@ ENCODER_TABLE = 4096
 # limits.http2_streams responses can be here as long as the client opens no streams beyond.
 UNREAD = 1 << 22
 BARRIER = b"GOAWAY??"  # of the PING before the first GOAWAY: 8 octets
-
-log = Logger()
 
 _CONFIG = H2Configuration(
     client_side=False,
@@ -184,16 +181,12 @@ class Connection(protocol.Protocol):
             self._watch()
         if self._gate.more:
             self.transport.pauseProducing()
-            self.gateway.deadlines.next_turn(self._go_on)
+            self.gateway.deadlines.next_turn(self._go_on, self.transport.abortConnection)
 
     def _go_on(self) -> None:
         """Others had their turn."""
         self.transport.resumeProducing()
-        try:
-            self._receive(b"")
-        except Exception:
-            log.failure("Frames that waited for their turn failed")
-            self.transport.abortConnection()
+        self._receive(b"")
 
     @staticmethod
     def _receive_nothing(data: bytes) -> None:

@@ -24,7 +24,7 @@ RESETS, RESETS_A_SECOND = 1000, 33
 FRAMES, FRAMES_A_SECOND = 1000, 100
 # Frames that are passed at once. One read may bring 6,500 of one octet of content each: 150 ms of
 # work, in which everybody else waits.
-FRAMES_A_TURN = 100
+FRAMES_A_TURN = 32
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 7, 9
 _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
