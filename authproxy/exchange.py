@@ -3,7 +3,7 @@
 Collects a small body, leases an upstream connection, carries the request to it and the response
 back, tries again once where that is safe, and turns every fault into an answer or a visible abort.
 The two sides know it by two small interfaces: `Downstream` here is what it needs of a client
-connection (or stream), `upstream.connection.Lessee` what an upstream connection needs of it.
+connection (or stream), `upstream.lessee.Lessee` what an upstream connection needs of it.
 
 No Deferred and no reactor: on a pool hit the whole path is one chain of calls.
 """

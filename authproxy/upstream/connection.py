@@ -8,14 +8,14 @@ used again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
-from ..errors import ConnectionCut, TimedOut, UpstreamError
+from ..errors import ConnectionCut, NoCapacity, TimedOut, UpstreamError
 from ..settings import Timeouts
 from ..wire import bodies, serialise, websocket
 from ..wire.errors import ProtocolError
@@ -24,45 +24,12 @@ from ..wire.responses import parse_response
 
 if TYPE_CHECKING:
     from ..transport.stream import Stream
+    from .lessee import Lessee
     from .server import Server
 
 # A 1xx costs an upstream nothing to send; a response of nothing else would never end.
 MOST_INFORMATIONAL = 32
 NO_FIELDS: Fields = []
-
-
-class Lessee(Protocol):
-    """What a connection tells of its response: the exchange."""
-
-    def response_informational(self, head: ResponseHead) -> None:
-        """A 1xx other than 101."""
-
-    def response_whole(self, head: ResponseHead, content: bytes) -> None:
-        """The final response, complete; the connection is no longer the exchange's."""
-
-    def response_head(self, head: ResponseHead) -> None:
-        """The final response begins."""
-
-    def response_content(self, data: bytes) -> None:
-        """Some of its content."""
-
-    def response_end(self, trailers: Fields) -> None:
-        """It is complete; the connection is no longer the exchange's."""
-
-    def response_flush(self) -> None:
-        """What one segment brought has all been told."""
-
-    def response_switching(self, head: ResponseHead, early: bytes) -> None:
-        """A proper 101; `early` came with it. The transport is the exchange's to take."""
-
-    def upstream_failed(self, error: UpstreamError | ProtocolError) -> None:
-        """There will be no (more) response; the connection is gone."""
-
-    def pause_request(self) -> None:
-        """Upstream takes no more for now."""
-
-    def resume_request(self) -> None:
-        """It takes more again."""
 
 
 class Connection(protocol.Protocol):
@@ -213,6 +180,25 @@ class Connection(protocol.Protocol):
             self._paused = False
             self.deadline = self._deadlines.now() + self._timeouts.upstream_idle
             self.transport.resumeProducing()
+
+    @property
+    def waits_since(self) -> float:
+        """When the request began (clock seconds) whose client is waited for: it is to send more of
+        it, or to take its response. NEVER where it is upstream's turn, or nobody has the lease."""
+        exchange = self._exchange
+        if exchange is None:
+            return NEVER
+        sends = not (self._request_ended or self._owes or self._full)
+        return exchange.started if sends or self._paused else NEVER
+
+    def give_way(self) -> None:
+        """Others need the place."""
+        self._fail(
+            NoCapacity(
+                "a slow client had an upstream connection that others waited for, and all"
+                " pool.connections were in use"
+            )
+        )
 
     # The response.
 

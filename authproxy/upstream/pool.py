@@ -12,6 +12,7 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
 - On a server the connection that was given back last goes first: the others age, and close.
 - More than pool.idle are kept for a moment only: who is busy needs them again at once.
 - Who waits is served in order, and each wait has a deadline.
+- Where all connections are in use, those whose own clients are waited for give way (room.py).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ..errors import ConnectFailed, NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
 from ..sitecounts import SiteCounts
 from .connection import Connection
+from .room import LEAST, make_room
 from .server import Server
 
 # Seconds after which a dial is no longer waited for alone: another server is dialled beside it. One
@@ -87,6 +89,7 @@ class Pool:
         self._queue: deque[_Waiting] = deque()
         self._closed = False
         self._retired = False
+        self._making_room = False
         # When each becomes slow; NEVER for those that are. The oldest comes first.
         self._dials_open: dict[Deferred[Connection], tuple[Server, float]] = {}
         deadlines.add(self)
@@ -230,6 +233,12 @@ class Pool:
                 break  # all failed, but for the slow ones: theirs is the last word
             self._begin_dial(server)
             dialling += 1
+        if dialling < len(self._queue) and not self._making_room and not self._may_dial():
+            self._making_room = True  # each that gives way leads back here, and is dialled for
+            try:
+                make_room(self.servers, len(self._queue) - dialling, self._deadlines.now())
+            finally:
+                self._making_room = False
         self._watch()
 
     def _next_to_dial(self) -> tuple[Server, bool]:
@@ -355,7 +364,8 @@ class Pool:
         self.deadline = NEVER
         if queue:
             slow = (at for _, at in self._dials_open.values() if at < NEVER)
-            self.deadline = min(queue[0].until, next(slow, NEVER))
+            full = NEVER if self._may_dial() else self._deadlines.now() + LEAST
+            self.deadline = min(queue[0].until, next(slow, NEVER), full)
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)
 

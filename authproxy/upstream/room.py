@@ -1,0 +1,38 @@
+"""Owns who gives way when all connections of a pool are in use and somebody waits for one.
+
+An upload that does not go on, and a response that is not taken, keep a connection for as long as
+their client has time, which costs it next to nothing: 300 streams of HTTP/2 that ask to be told to
+go on (22 kB) kept everybody else out for half a minute. So the connections of such requests are
+taken away, the oldest first, one for each that waits. While there is room, nobody gives way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..deadlines import NEVER
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .server import Server
+
+# Seconds that a request may take, client and all, before it gives way. Most take less.
+LEAST = 1.0
+
+
+def make_room(servers: Iterable[Server], wanted: int, now: float) -> None:
+    """Take away up to so many connections whose clients are waited for."""
+    slow = [
+        (since, id(connection), connection)
+        for server in servers
+        for connection in server.connections
+        if (since := connection.waits_since) <= now - LEAST
+    ]
+    for _, _, connection in sorted(slow)[:wanted]:
+        _take(connection)
+
+
+def _take(connection: Connection) -> None:
+    if connection.waits_since < NEVER:  # the end of another may have been the end of this
+        connection.give_way()
