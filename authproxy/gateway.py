@@ -22,6 +22,7 @@ from .settings import Settings
 from .sitecounts import SiteCounts
 from .sites import SiteTable, hsts_applies, name_of
 from .upstream.pool import Pool
+from .waiting import Waiting
 from .wire.errors import ProtocolError
 from .wire.heads import HeadLimits, RequestHead, ResponseHead
 
@@ -90,6 +91,7 @@ class Gateway:
         self.https_port = 0
         self.connections: set[Any] = set()
         self.relays: set[Relay] = set()
+        self.waiting = Waiting()
         self.exchanges = 0
         self.elsewhere = SiteCounts(NO_SITE)
         self.counts = {NO_SITE: self.elsewhere}
@@ -103,6 +105,7 @@ class Gateway:
         self.sayings = Sayings(self.now)
         self.say = self.sayings.say
         deadlines.add(self.sayings)
+        deadlines.add(self.waiting)
 
     def adopt(self, settings: Settings, sites: list[Site]) -> None:
         """Go on with these: for every request that begins from now on.

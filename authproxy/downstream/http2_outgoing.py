@@ -94,6 +94,7 @@ class Outgoing:
             self._pending = self._pending[self._start :]
             self._start = 0
         self._pending += data
+        self._turns.changed(len(data))
         self.full = len(self._pending) > self._turns.buffer
         self._turns.queue(self)
 
@@ -120,6 +121,7 @@ class Outgoing:
             data = pending if size == len(pending) else pending[start : start + size]
             h2.send_data(number, data, ends and not self._trailers)
         self._sent += size
+        self._turns.changed(-size)
         self.waits = False
         if size == left:
             self._pending = b""
@@ -153,6 +155,7 @@ class Outgoing:
 
     def forget(self) -> None:
         """Nothing of it goes out any more."""
+        self._turns.changed(-self.pending)
         self._pending = b""
         self._start = 0
         self._ended = False
@@ -163,7 +166,8 @@ class Outgoing:
 class Turns:
     """What all streams of one connection have to send. `buffer` bounds, about, what waits of one.
 
-    `frames` is what the client may send of frames that carry nothing: each of ours allows some.
+    `octets` is what waits of all; `frames` is what the client may send of frames that carry nothing:
+    each of ours allows some.
     """
 
     def __init__(
@@ -173,6 +177,7 @@ class Turns:
         self.gateway = gateway
         self.h2 = h2
         self.buffer = gateway.limits.buffer
+        self.octets = 0
         self.held = False  # while events are told: nothing goes out in between
         self.closed = False
         self._transport = transport
@@ -185,6 +190,12 @@ class Turns:
         self._uptake = Uptake(gateway.limits, gateway.timeouts)
         transport.registerProducer(self, True)
         gateway.deadlines.add(self)
+        gateway.waiting.holders.add(self)
+
+    def changed(self, octets: int) -> None:
+        """So much more waits, or less."""
+        self.octets += octets
+        self.gateway.waiting.changed(octets)
 
     def queue(self, outgoing: Outgoing) -> None:
         """This one has something to send."""
@@ -277,8 +288,12 @@ class Turns:
             stalled = self.too_little(self._sent - self._sent_before)
             self._measure()
         if stalled:
-            self.gateway.count_refused("the client did not read its response")
-            self._transport.abortConnection()
+            self.shed()
+
+    def shed(self) -> None:
+        """The client takes too little, or has more than others of what waits in all."""
+        self.gateway.count_refused("the client did not read its response")
+        self._transport.abortConnection()
 
     def close(self) -> None:
         """Nothing goes out any more."""
@@ -286,4 +301,5 @@ class Turns:
         self._queue.clear()
         self.deadline = NEVER
         self.gateway.deadlines.discard(self)
+        self.gateway.waiting.holders.discard(self)
         self._transport.unregisterProducer()

@@ -242,8 +242,8 @@ class OrderTests(SynchronousTestCase):
         client.raw(ack(BARRIER), headers(client, 3, request()), DataFrame(3, b"x"))
         client.transport.finish()
         self.assertEqual(world.gateway.connections, set())
-        # The pool, its idle connection, and what counts faults.
-        self.assertEqual(len(world.deadlines), 3)
+        # The pool, its idle connection, what counts faults, and what waits.
+        self.assertEqual(len(world.deadlines), 4)
 
 
 class BoundTests(SynchronousTestCase):
@@ -282,6 +282,7 @@ class BoundTests(SynchronousTestCase):
             content = [DataFrame(number, b"x" * 1000) for _ in range(60)]
             content[-1].flags.add("END_STREAM")
             client.raw(headers(client, number, request(method=b"POST"), ended=False), *content)
+            client.world.clock.advance(0)
         self.assertEqual((client.transport.ended, len(client.world.origins)), ("", 30))
 
     def test_small_frames_after_a_reset_are_one(self) -> None:

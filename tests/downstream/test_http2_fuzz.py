@@ -153,4 +153,4 @@ class FuzzTests(SynchronousTestCase):
         self.assertEqual(gateway.exchanges, 0)
         self.assertEqual((gateway.connections, gateway.relays), (set(), set()))
         self.assertEqual([server.leased for server in world.pool.servers], [0])
-        self.assertEqual(len(world.deadlines), 2)  # the pool's, and what counts faults
+        self.assertEqual(len(world.deadlines), 3)  # the pool's, what counts faults, and what waits
