@@ -38,9 +38,7 @@ _SECRET = re.compile(
 )
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
 _UNSAFE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
-_ESCAPES = [
-    "\\x%02x" % octet if _UNSAFE.match(chr(octet)) else chr(octet) for octet in range(256)
-]
+_ESCAPES = [f"\\x{octet:02x}" if _UNSAFE.match(chr(octet)) else chr(octet) for octet in range(256)]
 
 # The wall clock's second, and what AccessLog.line takes.
 Entry = tuple[int, "RequestHead", "Client", int, int, float, str, str]

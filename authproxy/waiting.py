@@ -10,7 +10,7 @@ from typing import Protocol
 
 from .deadlines import NEVER
 
-# Octets in one process. A thousand slow clients may each have what limits.buffer lets a stream have.
+# Octets in one process: for a thousand slow clients what limits.buffer lets a stream have, twice.
 MOST = 128 << 20
 
 

@@ -26,7 +26,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import hostile_few
 from .children import Child, family
+from .hostile_few import frame
 from .sockets import client_context, connect
 
 MIB = 1 << 20
@@ -47,11 +49,6 @@ SLOW = {  # slowhttptest's four modes
     "range": ["-R", "-a", "10", "-b", "3000"],
     "slow read": ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-k", "3"],
 }
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One of HTTP/2."""
-    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
 
 
 @dataclass
@@ -255,6 +252,11 @@ SCENARIOS: dict[str, Callable[[Siege], Opened]] = {
     "flood of one address": flood,
     "HTTP/2 rapid reset": rapid_reset,
     "HTTP/2 CONTINUATION": continuation,
+    "HTTP/2 settings": hostile_few.settings,
+    "HTTP/2 tiny content": hostile_few.tiny_content,
+    "HTTP/2 uploads that stop": hostile_few.uploads_that_stop,
+    "HTTP/2 closed windows": hostile_few.closed_windows,
+    "TLS key updates": hostile_few.key_updates,
 } | {mode: _slow(mode) for mode in SLOW}
 
 

@@ -60,7 +60,8 @@ class _Tests(SynchronousTestCase):
         self.assertEqual(self.world.gateway.exchanges, 0)
         self.assertEqual(self.world.pool.open, 0)
         self.assertEqual(self.world.access.statuses, [101])
-        self.assertEqual(len(self.world.deadlines), 2)  # the pool's own, and what counts faults
+        # The pool's, what counts faults, and what waits.
+        self.assertEqual(len(self.world.deadlines), 3)
 
 
 class AskingTests(_Tests):

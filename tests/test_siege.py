@@ -16,7 +16,7 @@ PATIENCE = 600  # seconds, on a machine that is far too slow
 
 class Siege(SynchronousTestCase):
     def test_a_small_one(self) -> None:
-        names = ["idle TLS", "HTTP/2 rapid reset"]
+        names = ["idle TLS", "HTTP/2 rapid reset", "HTTP/2 uploads that stop", "TLS key updates"]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.hostile", "--count=20", "--seconds=1", *names],
             check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,

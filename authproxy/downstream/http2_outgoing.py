@@ -166,8 +166,8 @@ class Outgoing:
 class Turns:
     """What all streams of one connection have to send. `buffer` bounds, about, what waits of one.
 
-    `octets` is what waits of all; `frames` is what the client may send of frames that carry nothing:
-    each of ours allows some.
+    `octets` is what waits of all. `frames` is what the client may send of frames that carry
+    nothing: each of ours allows some.
     """
 
     def __init__(
