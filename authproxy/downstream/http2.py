@@ -200,6 +200,8 @@ class Connection(protocol.Protocol):
         if number in self._resets:
             self._idle_deadline = now + gateway.timeouts.keepalive
             self._watch()
+            if now >= self._expires:
+                self.drain()
             return
         ended = event.stream_ended is not None
         if self._last is not None or len(self.streams) >= self._most_streams:
@@ -213,6 +215,10 @@ class Connection(protocol.Protocol):
         stream = self.streams[number] = Stream(self, number, ended)
         if len(self.streams) == 1:
             self._watch()  # it is not idle any more
+        limits = gateway.limits
+        self._worn = self._requests >= limits.requests_per_connection or now >= self._expires
+        if self._requests >= limits.requests_per_connection + limits.http2_streams:
+            self.drain()  # it is never without a request
         try:
             head = http2.parse_request(event.headers, ended, gateway.head_limits, self._head)
             if head.upgrade:
@@ -224,10 +230,6 @@ class Connection(protocol.Protocol):
         if before is None or head.fields is not before.fields:  # else the same says the same
             self._client = trust.identify(head, self._peer, gateway.networks)
         stream.begin(head, self._client, now)
-        limits = gateway.limits
-        self._worn = self._requests >= limits.requests_per_connection or now >= self._expires
-        if self._requests >= limits.requests_per_connection + limits.http2_streams:
-            self.drain()  # it is never without a request
 
     def _open_websocket(self, head: RequestHead) -> None:
         if not self.gateway.settings.listen.http2_websockets:

@@ -376,6 +376,27 @@ class StallTests(_Tests):
 
 
 class TooManyTests(_Tests):
+    def test_malformed_ones_count(self) -> None:
+        """A client that asks nothing right has a connection no longer than others."""
+        client = self.client(requests_per_connection=10)
+        for number in range(1, 19, 2):
+            client.raw(headers(client, number, request(b"no path")))
+        client.world.advance(3)
+        self.assertEqual(client.transport.ended, "")
+        client.raw(headers(client, 19, request(b"no path")))
+        client.world.advance(3)
+        self.assertEqual(client.transport.ended, "half")
+
+    def test_taken_back_ones_do_not_keep_it(self) -> None:
+        """A request that is reset at once, again and again."""
+        client = self.client()
+        for number in range(1, 201, 2):
+            client.raw(headers(client, number), reset(number))
+            client.world.advance(60)
+            if client.transport.ended:
+                break
+        self.assertIn(number // 2, (60, 61, 62))
+
     def test_streams_at_once(self) -> None:
         """Before it has heard of the limit, a client may: it can ask again."""
         client = self.client(http2_streams=3)
