@@ -25,7 +25,7 @@ from ..wire.errors import ProtocolError
 from ..wire.heads import Fields, RequestHead, ResponseHead
 from ..wire.requests import parse_request
 from .lingering import Lingering
-from .pace import Pace, Uptake
+from .pace import AT_ONCE, Pace, Uptake
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 
 class Connection(protocol.Protocol):
-    """A client's connection.
-
-    `opening` says who the peer is and whether TLS is there.
-    """
+    """A client's connection. `opening` says who the peer is and whether TLS is there."""
 
     transport: Stream
 
@@ -53,11 +50,9 @@ class Connection(protocol.Protocol):
         self._exchange: Exchange | None = None
         self._body: bodies.Reader | None = None
         self._request_ended = True
-        self._chunked = False
+        self._chunked = self._serving = False
         self._last = False  # this response is the connection's last
-        self._serving = False
-        self._blocked = False  # the client takes no more for now
-        self._stopped = False  # we take no more from the client for now
+        self._blocked = self._stopped = False  # the client, or we, take no more for now
         self._begun = False  # some of a head is here
         self._requests = 0
         self._expires = gateway.now() + gateway.timeouts.connection_age
@@ -104,8 +99,14 @@ class Connection(protocol.Protocol):
         if self._serving:
             return
         self._serving = True
+        turn = AT_ONCE
         try:
             while self._held and self._receive is self._next and not self._blocked:
+                if not turn:
+                    self._receive = self._receive_early  # which bounds what comes meanwhile
+                    self._gateway.deadlines.next_turn(self._go_on, self.transport.abortConnection)
+                    break
+                turn -= 1
                 parsed = parse_request(self._held, self._gateway.head_limits, self._head)
                 if parsed is None:
                     if not self._begun:
@@ -120,6 +121,13 @@ class Connection(protocol.Protocol):
             self._refuse(e)
         finally:
             self._serving = False
+
+    def _go_on(self) -> None:
+        """Others had their turn."""
+        if self._receive == self._receive_early and self._exchange is None:
+            self._receive = self._next
+            self._resume_input()
+            self._serve()
 
     def _begin(self, head: RequestHead) -> None:
         gateway = self._gateway
@@ -189,10 +197,9 @@ class Connection(protocol.Protocol):
 
     def _refuse(self, error: ProtocolError) -> None:
         """What came is no request: say so and close."""
-        head, content = self._gateway.refusal(self._peer, error)
         self._last = True
         self._request_ended = False  # more of it may be on its way: linger
-        self.send_whole(head, content)
+        self.send_whole(*self._gateway.refusal(self._peer, error))
 
     # Responses: the Downstream interface of an exchange.
 
@@ -215,20 +222,12 @@ class Connection(protocol.Protocol):
     def send_head(self, head: ResponseHead) -> None:
         """The final response's head, with the fields that are this connection's own."""
         old = self._head is not None and self._head.version < 11
-        framing = b""
-        self._chunked = False
-        if head.length < 0:
-            if old:
-                self._last = True  # only the end of the connection can end it
-            else:
-                self._chunked = True
-                framing = b"transfer-encoding: chunked\r\n"
-        if self._last or not self._request_ended or self._gateway.draining:
+        self._chunked = head.length < 0 and not old
+        # What of HTTP/1.0 has no length ends with the connection.
+        if not self._request_ended or self._gateway.draining or (old and head.length < 0):
             self._last = True
-            framing += b"connection: close\r\n"
-        elif old:
-            framing = b"connection: keep-alive\r\n"
-        self._out.append(serialise.response_head(head, framing))
+        own = serialise.CONNECTION_FIELDS[self._chunked, self._last, old]
+        self._out.append(serialise.response_head(head, own))
 
     def send_content(self, data: bytes) -> None:
         """Some content."""

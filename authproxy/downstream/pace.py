@@ -1,9 +1,14 @@
-"""Owns two questions: does a client send, and take, fast enough to be waited for?"""
+"""Owns three questions: does a client send, and take, fast enough to be waited for, and when have
+others their turn?"""
 
 from __future__ import annotations
 
 from ..settings import Limits, Timeouts
 from ..wire.errors import ProtocolError
+
+# Pipelined requests that are answered here one after the other (redirects, say: 50 us each), before
+# others have their turn. A read may bring 2,400 of them.
+AT_ONCE = 16
 
 
 class Pace:

@@ -7,8 +7,20 @@ the colon. It writes the fields that it is given: framing and forwarding have be
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from .heads import Fields, ResponseHead
+
+_CHUNKED, _CLOSE = b"transfer-encoding: chunked\r\n", b"connection: close\r\n"
+# What a response says of its connection, by (chunked, the connection's last, to HTTP/1.0).
+CONNECTION_FIELDS: Final = {
+    (False, False, False): b"",
+    (False, False, True): b"connection: keep-alive\r\n",
+    (False, True, False): _CLOSE,
+    (False, True, True): _CLOSE,
+    (True, False, False): _CHUNKED,
+    (True, True, False): _CHUNKED + _CLOSE,
+}
 
 _colon = b": ".join
 _crlf = b"\r\n".join

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from authproxy.downstream.pace import AT_ONCE
 from authproxy.settings import Limits, Settings, Timeouts
 
 from ..world import OK, World, fields_of, get, say
@@ -97,7 +98,37 @@ class RequestTests(_Tests):
         world = World(Settings())
         client = world.client(secure=False)  # plain HTTP is redirected: an answer made here
         say(client, get() * 900)
+        world.clock.advance(0)
         self.assertEqual(client.take().count(b"HTTP/1.1 301"), 900)
+
+    def test_answers_made_here_are_so_many_a_turn(self) -> None:
+        """Others have theirs; what comes meanwhile is held, and bounded."""
+        world = self.world(pipelined_bytes=1000)
+        client = world.client()
+        say(client, get(b"*", method=b"OPTIONS") * (10 * AT_ONCE + 1) + get(b"/last"))
+        self.assertEqual(world.access.statuses, [204] * AT_ONCE)
+        say(client, b"")
+        self.assertEqual(world.access.statuses, [204] * AT_ONCE)
+        say(client, get(b"/more"))
+        self.assertTrue(client.paused)
+        world.clock.advance(0)
+        self.assertEqual(world.access.statuses, [204] * (10 * AT_ONCE + 1))
+        self.assertFalse(client.paused)
+        world.origins[0].take()
+        say(world.origins[0], OK)
+        self.assertTrue(world.origins[0].take().startswith(b"GET /more "))
+
+    def test_the_end_before_the_turn(self) -> None:
+        """The client's, and that of a drain, which answers one more."""
+        for drains in (False, True):
+            world = self.world()
+            client = world.client()
+            say(client, get(b"*", method=b"OPTIONS") * (2 * AT_ONCE))
+            world.gateway.draining = drains
+            client.protocol.drain() if drains else client.finish()
+            world.clock.advance(0)
+            self.assertEqual(len(world.access.statuses), AT_ONCE + drains)
+            self.assertEqual(world.gateway.exchanges, 0)
 
     def test_no_pipelined_request_while_the_client_does_not_read(self) -> None:
         world = self.world()
