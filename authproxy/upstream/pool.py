@@ -32,7 +32,7 @@ from ..errors import ConnectFailed, NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
 from ..sitecounts import SiteCounts
 from .connection import Connection
-from .room import LEAST, make_room
+from .room import LOOK, make_room
 from .server import Server
 
 # Seconds after which a dial is no longer waited for alone: another server is dialled beside it. One
@@ -364,7 +364,7 @@ class Pool:
         self.deadline = NEVER
         if queue:
             slow = (at for _, at in self._dials_open.values() if at < NEVER)
-            full = NEVER if self._may_dial() else self._deadlines.now() + LEAST
+            full = NEVER if self._may_dial() else self._deadlines.now() + LOOK
             self.deadline = min(queue[0].until, next(slow, NEVER), full)
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .server import Server
 
-# Seconds that a request may take, client and all, before it gives way. Most take less.
-LEAST = 1.0
+# Seconds that a request may take, client and all, before it gives way. Most take less, and who waits
+# for a place has 5 (pool.wait).
+LEAST = 3.0
+LOOK = 1.0  # seconds until somebody may have become so slow
 
 
 def make_room(servers: Iterable[Server], wanted: int, now: float) -> None:
