@@ -259,6 +259,8 @@ class Exchange:
         if self._connection is not None:
             self.asked = self._connection.asked
             self._connection = None
+        if self.head.upgrade and self._is_false_agreement(head):
+            return
         self.status = head.status
         self.sent = len(content)
         gateway = self._gateway
@@ -268,12 +270,23 @@ class Exchange:
 
     def response_head(self, head: ResponseHead) -> None:
         """Upstream's final response begins."""
+        if self.head.upgrade and self._is_false_agreement(head):
+            return
         self.responding = True
         self.status = head.status
         connection, site = self._connection, self.site
         if connection is not None and connection.asked and site is not None:
             site.counts.first_byte(self._gateway.now() - connection.asked)
         self._downstream.send_head(forwarding.response(head, self._gateway.hsts(self)))
+
+    def _is_false_agreement(self, head: ResponseHead) -> bool:
+        """Whether this answer to a handshake has just become a 502: upstream did not switch, and to
+        HTTP/2 its 2xx would say that the WebSocket is open (RFC 8441 5)."""
+        if self.head.version != 20 or head.status >= 300:
+            return False
+        self._let_go()
+        self._fault(ProtocolError(502, "a 2xx to a WebSocket handshake, where only a 101 agrees"))
+        return True
 
     def response_content(self, data: bytes) -> None:
         """Some of its content."""

@@ -483,6 +483,18 @@ class WebSocketTests(_Tests):
         self.assertEqual(self.client.content(number), b"earlypong")
         self.assertTrue(self.client.opening.is_proven)
 
+    def test_a_2xx_that_is_no_101(self) -> None:
+        """Here it would say that the WebSocket is open (RFC 8441 5), and a page be its octets."""
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        for answer in (whole, whole[:-1], b"HTTP/1.1 204 No Content\r\n\r\n"):
+            self.setUp()
+            number = self.connect()
+            self.answer(answer)
+            self.assertEqual(self.client.fields(number)[0], (b":status", b"502"), answer)
+            self.assertEqual(self.world.access.statuses, [502])
+            self.assertEqual(self.client.server.streams, {})
+            self.assertEqual([server.leased for server in self.world.pool.servers], [0])
+
     def test_the_client_ends(self) -> None:
         number = self.connect()
         self.agree()
