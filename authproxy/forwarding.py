@@ -31,7 +31,12 @@ IDENTITY = {
 }  # and every X-Forwarded-*
 # Identity too, but nothing of ours replaces it: kept when the peer is a trusted proxy.
 CLIENT_CERTIFICATE = {
+    b"client-cert": "RFC 9440",
+    b"client-cert-chain": "RFC 9440",
     b"ssl-client-cert": "ingress-nginx",
+    b"ssl-client-issuer-dn": "ingress-nginx, beside it",
+    b"ssl-client-subject-dn": "ingress-nginx, beside it",
+    b"ssl-client-verify": "ingress-nginx, beside it: SUCCESS",
     b"x-forwarded-client-cert": "Envoy",
     b"x-forwarded-tls-client-cert": "Traefik",
 }

@@ -26,6 +26,11 @@ OURS = [
 ]
 CERTIFICATES: Fields = [
     (b"ssl-client-cert", b"-----BEGIN"),
+    (b"ssl-client-verify", b"SUCCESS"),
+    (b"ssl-client-subject-dn", b"CN=akadmin"),
+    (b"ssl-client-issuer-dn", b"CN=CA"),
+    (b"client-cert", b":MII:"),
+    (b"client-cert-chain", b":MII:"),
     (b"x-forwarded-client-cert", b"Hash=1"),
     (b"x-forwarded-tls-client-cert", b"MII"),
 ]
