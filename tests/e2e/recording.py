@@ -10,13 +10,23 @@ import re
 import socket
 from typing import NamedTuple
 
-from .processes import read_exactly, read_head
+from twisted.trial.unittest import SynchronousTestCase
+
+from authproxy.wire.heads import RequestHead
+
+from .processes import LOOPBACK, read_exactly, read_head
 
 _HEAD = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) (/[!-~]*|\*) HTTP/1\.1\r\n"
     rb"((?:[a-z0-9-]+: ?(?:[\t -~\x80-\xff]*)\r\n)*)\r\n"
 )
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ONE_EACH = (b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"via")
+NEVER = (
+    b"keep-alive", b"te", b"trailer", b"proxy-connection", b"proxy-authorization", b"forwarded",
+    b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"x-forwarded-port",
+    b"x-forwarded-server", b"x-forwarded-prefix", b"ssl-client-cert", b"http2-settings",
+)  # fmt: skip
 
 
 class Recorded(NamedTuple):
@@ -110,3 +120,26 @@ def _read_chunks(sock: socket.socket) -> tuple[bytes, bytes]:
     while line := _read_line(sock):
         trailers += line + b"\r\n"
     return content, trailers
+
+
+class Forwarded(SynchronousTestCase):
+    """What every request must look like that came through the proxy, whoever sent it and how."""
+
+    def is_forwarded(
+        self, came: Recorded, head: RequestHead, host: bytes, scheme: bytes, how: str
+    ) -> None:
+        """`head` is what the client said, from loopback, with this host and by this scheme."""
+        self.assertEqual((came.method, came.target), (head.method, head.target), how)
+        for name in ONE_EACH:
+            self.assertEqual(len(came.values(name)), 1, f"{name!r} of {how}")
+        self.assertEqual(came.values(b"x-forwarded-for"), [LOOPBACK.encode()], how)
+        self.assertEqual(came.values(b"x-forwarded-host"), [host], how)
+        self.assertEqual(came.values(b"x-forwarded-proto"), [scheme], how)
+        self.assertEqual(came.values(b"host"), [host], how)
+        for name in (*NEVER, *ONE_EACH):
+            self.assertNotIn(name + b":", came.trailers, how)
+        for name in NEVER:
+            self.assertEqual(came.values(name), [], f"{name!r} of {how}")
+        changing = [b"upgrade"] if head.upgrade else []
+        self.assertEqual(came.values(b"connection"), changing, how)
+        self.assertEqual(came.values(b"upgrade"), [b"websocket"] if head.upgrade else [], how)

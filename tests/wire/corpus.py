@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from authproxy.wire.heads import Fields
 
 ROOT = Path(__file__).parent.parent / "corpus"
 
@@ -24,6 +27,22 @@ class Sample(NamedTuple):
     words: str  # what it is
     settings: dict[str, bytes]
     octets: bytes
+
+    @property
+    def status(self) -> int:
+        """That of the answer, where the sample is invalid."""
+        return int(self.settings["status"])
+
+
+class Stream(NamedTuple):
+    """The same of HTTP/2: a list of fields, content (None: no DATA at all), trailers."""
+
+    name: str
+    words: str
+    settings: dict[str, bytes]
+    fields: Fields
+    content: bytes | None
+    trailers: Fields
 
     @property
     def status(self) -> int:
@@ -53,6 +72,31 @@ def unescape(text: str) -> bytes:
 
 def parse_sample(name: str, message: str, expected: str) -> Sample:
     """From the texts of its two files."""
+    words, settings = _parse_expected(name, expected)
+    return Sample(name, words, settings, unescape(message.replace("\n", "")))
+
+
+def parse_stream(name: str, message: str, expected: str) -> Stream:
+    """From the texts of its two files; raises ValueError for what the README does not allow."""
+    words, settings = _parse_expected(name, expected)
+    head, *others = message.rstrip("\n").split("\n\n")
+    if len(others) > 2:
+        raise ValueError(f"{name}: more than fields, content and trailers")
+    content = unescape(others[0].replace("\n", "")) if others else None
+    trailers = _parse_fields(others[1]) if len(others) == 2 else []
+    return Stream(name, words, settings, _parse_fields(head), content, trailers)
+
+
+def _parse_fields(section: str) -> Fields:
+    fields = []
+    for line in section.split("\n"):
+        # The first octet may be the colon of a pseudo-header field.
+        colon = (line + " ").index(": ", 1)
+        fields.append((unescape(line[:colon]), unescape(line[colon + 2 :])))
+    return fields
+
+
+def _parse_expected(name: str, expected: str) -> tuple[str, dict[str, bytes]]:
     words, *lines = expected.rstrip("\n").split("\n")
     settings: dict[str, bytes] = {}
     for line in lines:
@@ -60,17 +104,23 @@ def parse_sample(name: str, message: str, expected: str) -> Sample:
         if not colon:
             raise ValueError(f"{name}: not `name: value`: {line!r}")
         settings[key] = unescape(value)
-    return Sample(name, words, settings, unescape(message.replace("\n", "")))
+    return words, settings
 
 
 def load(directory: str) -> list[Sample]:
     """All samples of tests/corpus/`directory`; raises ValueError if there are none, or half ones."""
+    return [parse_sample(*texts) for texts in _texts(directory)]
+
+
+def load_streams(directory: str) -> list[Stream]:
+    """The same of a directory in http2/."""
+    return [parse_stream(*texts) for texts in _texts(directory)]
+
+
+def _texts(directory: str) -> Iterator[tuple[str, str, str]]:
     paths = sorted((ROOT / directory).glob("*.http"))
     if not paths or len(paths) != len(list((ROOT / directory).glob("*.expect"))):
         raise ValueError(f"no samples in {directory}, or not two files of each")
-    return [_read(f"{directory}/{path.stem}", path) for path in paths]
-
-
-def _read(name: str, path: Path) -> Sample:
-    expected = path.with_suffix(".expect").read_text(encoding="ascii")
-    return parse_sample(name, path.read_text(encoding="ascii"), expected)
+    for path in paths:
+        expected = path.with_suffix(".expect").read_text(encoding="ascii")
+        yield f"{directory}/{path.stem}", path.read_text(encoding="ascii"), expected

@@ -7,11 +7,22 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from authproxy.wire import http2
 from authproxy.wire.bodies import Reader, reader_for
 from authproxy.wire.heads import CHUNKED, UNTIL_CLOSE, Fields, RequestHead, ResponseHead
 from authproxy.wire.websocket import check_switching
-from tests.wire.corpus import ROOT, Sample, load, parse_sample, unescape
+from tests.wire.corpus import (
+    ROOT,
+    Sample,
+    Stream,
+    load,
+    load_streams,
+    parse_sample,
+    parse_stream,
+    unescape,
+)
 from tests.wire.feeding import (
+    LIMITS,
     NEXT_REQUEST,
     Message,
     read_request,
@@ -53,7 +64,7 @@ class CorpusTestCase(SynchronousTestCase):
             if "limit" in sample.settings:
                 self.assertEqual(error.limit.encode(), sample.settings["limit"], how)
 
-    def says(self, sample: Sample, message: Message) -> None:
+    def says(self, sample: Sample | Stream, message: Message) -> None:
         for name, value in sample.settings.items():
             if name == "content":
                 self.assertEqual(message.content, value, sample.name)
@@ -163,15 +174,35 @@ class BodyTests(CorpusTestCase):
                     self.assertEqual(trailers_said(reader.trailers), trailers, sample.name)
 
 
+def read_stream(sample: Stream) -> Message:
+    """What the parsers make of it; raises ProtocolError."""
+    head = http2.parse_request(sample.fields, sample.content is None, LIMITS)
+    trailers = http2.parse_fields(sample.trailers, LIMITS)
+    return Message(head, sample.content or b"", trailers, b"")
+
+
+class StreamTests(CorpusTestCase):
+    def test_refused(self) -> None:
+        for sample in load_streams("http2/invalid"):
+            error = refusal(read_stream, sample)
+            if error is None:
+                self.fail(f"{sample.name}: not refused")
+            self.assertEqual(error.status, sample.status, f"{sample.name}: {error}")
+
+    def test_accepted(self) -> None:
+        for sample in load_streams("http2/valid"):
+            self.says(sample, read_stream(sample))
+
+
 class FormatTests(SynchronousTestCase):
     def test_every_directory_has_samples_and_every_file_is_one(self) -> None:
-        known = {"requests", "responses", "bodies"}
-        self.assertEqual({path.name for path in ROOT.iterdir() if path.is_dir()}, known)
+        loaders = {"requests": load, "responses": load, "bodies": load, "http2": load_streams}
+        self.assertEqual({path.name for path in ROOT.iterdir() if path.is_dir()}, set(loaders))
         loaded = [
             sample.name
-            for directory in sorted(known)
+            for directory, loader in loaders.items()
             for kind in ("invalid", "valid")
-            for sample in load(f"{directory}/{kind}")
+            for sample in loader(f"{directory}/{kind}")
         ]
         files = [path for path in ROOT.rglob("*") if path.is_file() and path.name != "README.md"]
         self.assertEqual(2 * len(loaded), len(files))
@@ -187,3 +218,11 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual((sample.status, sample.settings["limit"]), (400, b"a\tb"))
         for wrong in ("\t", "\\", "\\x1", "\\y", "\\{a}", "\x7f", "\xe4"):
             self.assertRaises(ValueError, unescape, wrong)
+
+    def test_fields_of_http_2(self) -> None:
+        sample = parse_stream("a", ":path: /: b\nx\\0: \\s\ny:\n\nab\nc\n\nz: 1\n", "why\nlacks: x\n")
+        self.assertEqual(sample.fields, [(b":path", b"/: b"), (b"x\0", b" "), (b"y", b"")])
+        self.assertEqual((sample.content, sample.trailers), (b"abc", [(b"z", b"1")]))
+        self.assertIsNone(parse_stream("a", ":path: /\n", "why\n").content)
+        for wrong in ("", ":path", "a: b\n\nc\n\nd: e\n\nf", "a: \xe4"):
+            self.assertRaises(ValueError, parse_stream, "a", wrong, "why\n")
