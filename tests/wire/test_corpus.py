@@ -220,7 +220,9 @@ class FormatTests(SynchronousTestCase):
             self.assertRaises(ValueError, unescape, wrong)
 
     def test_fields_of_http_2(self) -> None:
-        sample = parse_stream("a", ":path: /: b\nx\\0: \\s\ny:\n\nab\nc\n\nz: 1\n", "why\nlacks: x\n")
+        sample = parse_stream(
+            "a", ":path: /: b\nx\\0: \\s\ny:\n\nab\nc\n\nz: 1\n", "why\nlacks: x\n"
+        )
         self.assertEqual(sample.fields, [(b":path", b"/: b"), (b"x\0", b" "), (b"y", b"")])
         self.assertEqual((sample.content, sample.trailers), (b"abc", [(b"z", b"1")]))
         self.assertIsNone(parse_stream("a", ":path: /\n", "why\n").content)
