@@ -21,6 +21,7 @@ from .saying import CLIENT, HERE, UPSTREAM, Sayings
 from .settings import Settings
 from .sitecounts import SiteCounts
 from .sites import SiteTable, hsts_applies, name_of
+from .trust import Client, direct
 from .upstream.pool import Pool
 from .waiting import Waiting
 from .wire.errors import ProtocolError
@@ -28,7 +29,7 @@ from .wire.heads import HeadLimits, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from .relay import Relay
-    from .trust import Client
+    from .transport.opening import Opening
 
 SAFE = (b"GET", b"HEAD")
 MOST_HOPS = 4  # proxies like this one that a request may pass (RFC 9110 7.6.3: Via finds loops)
@@ -137,6 +138,11 @@ class Gateway:
                 self.counts[site.name] = SiteCounts(site.name)
             site.counts = site.pool.counts = self.counts[site.name]
 
+    def client_of(self, opening: Opening) -> Client:
+        """The client of a connection, as long as no head says otherwise."""
+        scheme = b"https" if opening.secure else b"http"
+        return direct(opening.peer, scheme, self.networks, opening.nameless)
+
     # Routing.
 
     def route(self, exchange: Exchange) -> Site | None:
@@ -193,7 +199,7 @@ class Gateway:
     def _doubt(self, client: Client) -> None:
         """A neighbour that speaks like a proxy and is not trusted: most often one was forgotten."""
         address = client.address
-        if near(address):
+        if near(address) and not client.obscured:  # to trust who names nobody would change nothing
             self.say(
                 f"{address} sends X-Forwarded-Proto, and what it says is ignored. If it is a proxy"
                 f' of yours, write [trust] proxies = ["{address}"].',

@@ -114,7 +114,8 @@ class Guard:
         if hidden:
             return (
                 "The address speaks like a proxy, and its words cannot be believed: everybody could"
-                f' be behind it. If it is yours, write [trust] proxies = ["{address}"].'
+                f' be behind it. If it is yours, write [trust] proxies = ["{address}"]; if it sends'
+                " PROXY headers, let them name the client."
             )
         return (
             f"It allows {', '.join(self.allow)}. If this is a client of yours, add it; if it is a"
@@ -235,8 +236,8 @@ def may_hide_others(head: RequestHead, client: Client) -> bool:
     It speaks like one without being trusted, or it is trusted and what it says of its client cannot
     be read. Everybody behind it would have its address, which most often is an inner one.
     """
-    if client.chain:  # somebody who is believed has said who it is: a proxy, or a CDN
-        return client.obscured
+    if client.chain or client.obscured:
+        return client.obscured  # else somebody who is believed has said who it is: a proxy, a CDN
     if client.trusted:
         return not _OF_SOMEBODY.isdisjoint(head.named)
     return near(client.address) and not _OF_PROXIES.isdisjoint(head.named)

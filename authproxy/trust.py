@@ -120,8 +120,9 @@ class Client:
     address: text, UNIX_PEER where nobody knows. scheme: b"https" or b"http", as the client used it.
     trusted: the peer is a proxy whose every word is believed. chain: where a peer spoke for the
     client, the believed addresses from the client to the peer, else (), as where all of it is
-    garbage. obscured: the chain ends at a trusted proxy whose word of its client is garbage. host:
-    the effective host with its port, b"" where the request has none.
+    garbage. obscured: the address is that of a proxy of which nobody knows for whom it speaks: its
+    word of its client is garbage, or its PROXY header names none. host: the effective host with its
+    port, b"" where the request has none.
 
     Of a connection (`direct`) alone: believed says that something of what it says is, see
     TrustedProxies; address_field is the field with its client's address, or b"".
@@ -144,11 +145,13 @@ class Client:
         self.obscured = False
 
 
-def direct(peer: str, scheme: bytes, networks: TrustedProxies) -> Client:
-    """The client of a connection, as long as no head says otherwise."""
-    believed = networks.contains(peer)
+def direct(peer: str, scheme: bytes, networks: TrustedProxies, nameless: bool = False) -> Client:
+    """The client of a connection, as long as no head says otherwise. `nameless`: the peer relays
+    octets of somebody whom it does not name, so nothing of what comes is its own word."""
+    believed = not nameless and networks.contains(peer)
     wholly, address_field = networks.word_of(peer) if believed else (False, b"")
     client = Client(peer, scheme, wholly, (), b"")
+    client.obscured = nameless
     client.believed = believed
     client.address_field = address_field
     return client
@@ -159,6 +162,8 @@ def identify(head: RequestHead, connection: Client, networks: TrustedProxies) ->
     client = Client(connection.address, connection.scheme, connection.trusted, (), head.host)
     if connection.believed:
         _believe(head, client, connection.address_field, networks)
+    elif connection.obscured:
+        client.obscured = True
     return client
 
 
@@ -183,6 +188,10 @@ def _believe(
     if address is not None:
         client.chain = (address, client.address) if client.address != UNIX_PEER else (address,)
         client.address = address
+    elif named and client.trusted:
+        # Who leaves two of the field, or what his client wrote, may not rule the list either. (Of a
+        # CDN it is known that he does.)
+        client.obscured = True
     elif listed:
         _walk(b",".join(listed), client, networks)
     # One valid value or none at all: a list says that somebody appended to what a client sent.

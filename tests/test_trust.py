@@ -359,3 +359,29 @@ class AddressFieldTests(SynchronousTestCase):
         self.assertEqual((client.address, client.chain), ("192.0.2.1", ("192.0.2.1",)))
         self.assertEqual(client_of(*fields, peer=STRANGER, networks=networks).address, STRANGER)
         self.assertEqual(client_of(fields[0]).address, BALANCER)  # no such field is configured
+
+    def test_a_field_of_proxies_that_cannot_be_read(self) -> None:
+        """Twice, or no address: the proxy passes on what clients sent, perhaps their list too."""
+        networks = TrustedProxies(["10.0.0.0/8"], b"x-real-ip")
+        for values in ((b"192.0.2.1", b"192.0.2.66"), (b"unix:",), (b"",), (b"a, b",)):
+            fields = [(b"x-real-ip", value) for value in values]
+            fields.append((b"x-forwarded-for", b"192.0.2.66"))
+            client = client_of(*fields, peer=BALANCER, networks=networks)
+            self.assertEqual((client.address, client.chain), (BALANCER, ()), values)
+            self.assertTrue(client.obscured)
+        client = client_of((b"x-forwarded-for", b"192.0.2.1"), peer=BALANCER, networks=networks)
+        self.assertEqual((client.address, client.obscured), ("192.0.2.1", False))
+
+    def test_a_peer_that_names_nobody(self) -> None:
+        """Of a PROXY header without an address: what comes is somebody's, and not the peer's."""
+        networks = TrustedProxies(["10.0.0.0/8"], cdns=[(["203.0.113.0/24"], b"cf-connecting-ip")])
+        said = [
+            (b"x-forwarded-for", b"192.0.2.66"), (b"cf-connecting-ip", b"192.0.2.66"),
+            (b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"evil.example"),
+        ]  # fmt: skip
+        head = RequestHead(b"GET", b"/", 11, said, b"sso.example.com")
+        for peer in (BALANCER, "203.0.113.9", STRANGER, UNIX_PEER):
+            client = identify(head, direct(peer, b"http", networks, True), networks)
+            self.assertEqual((client.address, client.chain), (peer, ()))
+            self.assertEqual((client.scheme, client.host), (b"http", b"sso.example.com"))
+            self.assertEqual((client.trusted, client.obscured), (False, True))

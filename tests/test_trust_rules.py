@@ -95,6 +95,8 @@ def chain_of(setup: SetUp, peer: str, said: Fields) -> list[str]:
     named = [value for name, value in said if field and name == field]
     if len(named) == 1 and one_address(named[0]):
         return [one_address(named[0]), *last]
+    if named and not inside(peer, setup.cdn):
+        return last or [peer]
     entries = b",".join(value for name, value in said if name == b"x-forwarded-for").split(b",")
     chain = last
     for entry in reversed(entries):

@@ -58,6 +58,7 @@ class FakeOpening:
 
     def __init__(self, peer: str, secure: bool) -> None:
         self.peer = peer
+        self.nameless = False
         self.secure = secure
         self.is_proven = False
 

@@ -61,8 +61,7 @@ class Connection(protocol.Protocol):
 
     def settings_changed(self) -> None:
         """The next request is looked at anew: nothing of one before says what it means now."""
-        scheme = b"https" if self._opening.secure else b"http"
-        self._client = self._peer = trust.direct(self._opening.peer, scheme, self._gateway.networks)
+        self._client = self._peer = self._gateway.client_of(self._opening)
         if self._head is not None:
             self._head.section = b""
 

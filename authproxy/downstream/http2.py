@@ -95,7 +95,7 @@ class Connection(protocol.Protocol):
 
     def settings_changed(self) -> None:
         """The next request is looked at anew: nothing of one before says what it means now."""
-        self._client = self._peer = trust.direct(self.opening.peer, b"https", self.gateway.networks)
+        self._client = self._peer = self.gateway.client_of(self.opening)
         if self._head is not None:
             self._head.received = None
 

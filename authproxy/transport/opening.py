@@ -111,14 +111,16 @@ class Listener:
 class Opening(protocol.Protocol):
     """One accepted connection until it is HTTP.
 
-    After that `peer` (the client's textual address, or "unix:") and `proven()` are what the HTTP
-    connection has of it.
+    After that `peer` (the client's textual address, or "unix:"), `nameless` (it relays for somebody
+    whom its PROXY header does not name), `secure` and `proven()` are what the HTTP connection has
+    of it.
     """
 
     transport: Stream
 
     def __init__(self, listener: Listener, host: str | None) -> None:
         self.peer = UNIX_PEER if host is None else normal_address(host) or host.partition("%")[0]
+        self.nameless = False
         self.secure = listener.tls is not None
         self.deadline = NEVER
         self._listener = listener
@@ -151,6 +153,8 @@ class Opening(protocol.Protocol):
             return None
         if header.source is not None:
             self.peer = normal_address(header.source) or self.peer
+        else:
+            self.nameless = not header.local
         self._peer_known()
         return header.length
 
