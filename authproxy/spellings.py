@@ -23,7 +23,7 @@ _SLASHES = re.compile(rb"//++")
 _PARAMETERS = re.compile(rb";[^/]*+")
 _END = re.compile(rb"[\0?#]")
 _DOTS_AT_END = re.compile(rb"(?<=[^/. ])[. ]++(?=/|\Z)")
-_AUTHORITY = re.compile(rb"\A//[^/]*+")
+_AUTHORITY = re.compile(rb"\A//++[^/]*+")
 _BLANKS = bytes(range(0x21)) + b"\x7f"
 _ESCAPE = re.compile(rb"%([0-9a-f]{2})")
 _OCTETS = {b"%02x" % octet: bytes((octet,)).lower() for octet in range(256)}

@@ -100,6 +100,9 @@ SPELLINGS = (
     (b"/if%5cadmin/", "odd"),
     (b"/if%255cadmin/", "odd"),
     (b"//evil.example/if/admin/", "odd"),
+    (b"///evil.example/if/admin/", "odd"),  # browsers' parser of URLs takes any number (WHATWG)
+    (b"/%2f/evil.example/if/admin/", "odd"),
+    (b"/\\\\evil.example/if/admin/", "odd"),
     # Dots.
     (b"/./if/admin/", "odd"),
     (b"/if/./admin/", "odd"),
