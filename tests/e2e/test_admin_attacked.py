@@ -62,7 +62,7 @@ class Admin(EndToEnd):
     def ask(self, octets: bytes, end: bool = False) -> bytes:
         """All that is answered until it closes; `end`: the client sends no more."""
         with connect(self.port) as sock:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):  # it may have closed, and has answered then
                 sock.sendall(octets)
                 if end:
                     sock.shutdown(socket.SHUT_WR)
