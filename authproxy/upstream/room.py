@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .server import Server
 
-# Seconds that a request may take, client and all, before it gives way. Most take less, and who waits
-# for a place has 5 (pool.wait).
+# Seconds that a request may take, client and all, before it gives way. Most take less, and who
+# waits for a place has 5 (pool.wait).
 LEAST = 3.0
 LOOK = 1.0  # seconds until somebody may have become so slow
 
