@@ -156,7 +156,10 @@ def _many(siege: Siege, count: int, secure: bool, greet: bytes, source: str = ""
             kept.append(sock)
         except OSError:
             refused += 1
-    closed = sum(map(_closed, kept))
+    closed, before = sum(map(_closed, kept)), -1
+    while closed != before:  # those that wait in the queue are open until they are looked at
+        time.sleep(1)
+        closed, before = sum(map(_closed, kept)), closed
     return kept, f"{len(kept) - closed} open, {refused + closed} refused"
 
 
@@ -271,7 +274,9 @@ def proxy(workers: int, count: int, seconds: float) -> Iterator[Siege]:
             f'workers = {workers}\n[listen]\nhttp = ["127.0.0.1:{ports[0]}"]\n'
             f'https = ["127.0.0.1:{ports[1]}"]\nadmin = ""\nplain_http = "serve"\n'
             f'control = "{root}/control.sock"\n[log]\naccess = "{root}/access.log"\n'
-            f'[health]\npath = ""\n[[site]]\nhosts = ["localhost", "127.0.0.1"]\n'
+            # Idle ones stay until all are open, which takes minutes.
+            f'[timeouts]\nkeepalive = 600\n[health]\npath = ""\n'
+            f'[[site]]\nhosts = ["localhost", "127.0.0.1"]\n'
             f'upstream = "http://127.0.0.1:{ports[2]}"\n'
         )
         environ = {"XDG_STATE_HOME": directory, "HOME": directory}
