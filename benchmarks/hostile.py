@@ -2,8 +2,8 @@
 
 Each scenario is bounded and on loopback. It prints a row: what was opened, what it costs the proxy
 (memory of all its processes, for each connection), what the client that behaves saw meanwhile (its
-latency, its failures), and what is left after everything was closed. --rounds repeats it, and the
-last column is what the proxy has grown between the first round and the last.
+latency, its failures), and what is left after everything was closed. --rounds repeats it, and
+*growth* is what the proxy has at the end of each further round more than at the end of the first.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def attack(siege: Siege, name: str, rounds: int) -> str:
         f"{peak / MIB:.0f}",
         each,
         f"{after[-1] / MIB:.0f}",
-        f"{(after[-1] - after[0]) / MIB:+.1f}",
+        " ".join(f"{(now - after[0]) / MIB:+.1f}" for now in after[1:]) or "-",
         f"{median:.1f}",
         f"{worst:.1f}",
         str(len(well.latencies)),
@@ -356,7 +356,7 @@ def main() -> int:
     chosen = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    count = min(chosen.count, (most - SPARE) // 2)
+    count = min(chosen.count, most - SPARE)
     print(HEAD, flush=True)
     notes: list[str] = []
     for name in chosen.scenario or SCENARIOS:
