@@ -9,8 +9,9 @@ The layers, from the bytes up; a module imports only from those above it in this
                         that are made here
     settings, places, values, presets, crosschecks, config, toml
                         the way from a TOML file to settings, and back; what is known of CDNs
-    deadlines, errors, saying, linefile, accesslog, sitecounts, counters
-                        clocks, faults and their statuses, request lines, what is counted
+    deadlines, memory, errors, saying, linefile, accesslog, sitecounts, counters
+                        clocks, memory given back, faults and their statuses, request lines, what
+                        is counted
     notify, outlet, operations_log
                         the service manager, the log of operations
     certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity

@@ -23,6 +23,7 @@ from .downstream import http1, http2
 from .gateway import Gateway, Site
 from .identity import Identity
 from .linefile import Lines
+from .memory import Surplus
 from .service import Parts
 from .settings import ListenAddress, Settings, SiteSettings
 from .transport.admission import Admission, connections_allowed
@@ -64,6 +65,8 @@ def assemble(
         # Behind a unix socket there is one peer for everybody.
         lambda address: address == UNIX_PEER or gateway.networks.contains(address),
     )
+
+    deadlines.add(Surplus(deadlines.now, lambda: admission.open))
 
     def opened(address: ListenAddress, listener: Listener) -> Any:
         if sockets is None:
