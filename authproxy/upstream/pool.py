@@ -90,6 +90,7 @@ class Pool:
         self._closed = False
         self._retired = False
         self._making_room = False
+        self._look_at = 0.0  # when it may be worth it again to look for who gives way
         # When each becomes slow; NEVER for those that are. The oldest comes first.
         self._dials_open: dict[Deferred[Connection], tuple[Server, float]] = {}
         deadlines.add(self)
@@ -140,8 +141,7 @@ class Pool:
         """It cut a request's connection before it answered. Who sends the request again goes to
         another server, where there is one: a process that dies takes connections to its end."""
         if len(self.servers) > 1:
-            self._failed += 1
-            server.failed(self._failed, self._deadlines.now())
+            server.avoid(self._deadlines.now())
 
     # What connections call.
 
@@ -233,13 +233,21 @@ class Pool:
                 break  # all failed, but for the slow ones: theirs is the last word
             self._begin_dial(server)
             dialling += 1
-        if dialling < len(self._queue) and not self._making_room and not self._may_dial():
-            self._making_room = True  # each that gives way leads back here, and is dialled for
-            try:
-                make_room(self.servers, len(self._queue) - dialling, self._deadlines.now())
-            finally:
-                self._making_room = False
+        if dialling < len(self._queue) and not self._may_dial():
+            self._make_room(len(self._queue) - dialling)
         self._watch()
+
+    def _make_room(self, wanted: int) -> None:
+        now = self._deadlines.now()
+        if self._making_room or now < self._look_at:
+            return
+        self._making_room = True  # each that gives way leads back here, and is dialled for
+        try:
+            if make_room(self.servers, wanted, now) < wanted:
+                # It looks at every connection: in a pool that is busy, not with each request.
+                self._look_at = now + LOOK
+        finally:
+            self._making_room = False
 
     def _next_to_dial(self) -> tuple[Server, bool]:
         """The server to dial, and whether it is one that was not tried in vain since who waits
@@ -305,7 +313,7 @@ class Pool:
         """What its checks say: whether a server is down, or (again or still) up."""
         server.checked(down)
         if not down:
-            if server.failed_last:
+            if server.failures:
                 server.recovered()
                 self._assign()
         elif any(not other.down for other in self.servers):
@@ -364,7 +372,7 @@ class Pool:
         self.deadline = NEVER
         if queue:
             slow = (at for _, at in self._dials_open.values() if at < NEVER)
-            full = NEVER if self._may_dial() else self._deadlines.now() + LOOK
+            full = NEVER if self._may_dial() else self._look_at
             self.deadline = min(queue[0].until, next(slow, NEVER), full)
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)

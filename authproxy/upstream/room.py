@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 # Seconds that a request may take, client and all, before it gives way. Most take less, and who
 # waits for a place has 5 (pool.wait).
 LEAST = 3.0
-LOOK = 1.0  # seconds until somebody may have become so slow
+LOOK = 1.0  # seconds until it is looked again, where too few were so slow
 
 
-def make_room(servers: Iterable[Server], wanted: int, now: float) -> None:
-    """Take away up to so many connections whose clients are waited for."""
+def make_room(servers: Iterable[Server], wanted: int, now: float) -> int:
+    """Take away up to so many connections whose clients are waited for. Returns how many."""
     slow = [
         (since, id(connection), connection)
         for server in servers
         for connection in server.connections
         if (since := connection.waits_since) <= now - LEAST
     ]
-    for _, _, connection in sorted(slow)[:wanted]:
+    oldest = sorted(slow)[:wanted]
+    for _, _, connection in oldest:
         _take(connection)
+    return len(oldest)
 
 
 def _take(connection: Connection) -> None:

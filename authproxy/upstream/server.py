@@ -36,7 +36,7 @@ class Server:
 
     `leased`, `dialling` and `slow` (of these, those that take too long to be waited for alone)
     count connections. `down` is what checks say, `health` what they know (None where nobody set
-    any up). `well`: neither down, nor did its last dial fail; then its rank is its load.
+    any up). `well`: neither down, nor to be avoided; then its rank is its load.
     """
 
     __slots__ = (
@@ -81,13 +81,18 @@ class Server:
         that was tried longest ago."""
         rank = self.leased + self.dialling
         if self.failed_until > now:
-            rank += FAILED * self.failed_last
+            rank += FAILED * (self.failed_last + 1)  # 0: no dial failed, a request was cut
         return rank + DOWN if self.down else rank
 
     def failed(self, number: int, now: float) -> None:
-        """A dial failed, or a request was cut; `number` orders the failures of all servers."""
-        self.well = False
+        """A dial failed; `number` orders the failures of all servers."""
         self.failed_last = number
+        self.avoid(now)
+
+    def avoid(self, now: float) -> None:
+        """Let others be asked first for a while: a dial failed, or a request was cut. After a cut
+        it may take connections yet: those who wait still try it."""
+        self.well = False
         if self.failed_until <= now:  # of several dials at once only the first counts
             self.failures = min(self.failures + 1, 10)
         self.failed_until = now + min(BACKOFF * 2 ** (self.failures - 1), BACKOFF_MOST)
@@ -103,7 +108,7 @@ class Server:
     def checked(self, down: bool) -> None:
         """What its checks say."""
         self.down = down
-        self.well = not down and not self.failed_last
+        self.well = not down and not self.failures
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""

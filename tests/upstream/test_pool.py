@@ -194,6 +194,48 @@ class LeaseTests(_Tests):
         )
 
 
+class CutTests(_Tests):
+    def test_others_are_asked_first(self) -> None:
+        pool = self.pool(2)
+        [connection] = self.idle(pool)
+        pool.cut(connection.server)
+        self.hang_up(connection)
+        self.assertEqual([self.server_dialled(pool) for _ in range(3)], [1, 1, 1])
+        self.advance(BACKOFF)
+        self.assertEqual(self.server_dialled(pool), 0)
+
+    def test_it_may_take_connections_yet(self) -> None:
+        """Who waits for the other, which then refuses, is not told that there is none."""
+        pool = self.pool(2)
+        [first] = self.served(pool)
+        waiter = self.take(pool)
+        assert first.connection is not None
+        self.assertEqual(pool.servers.index(self.dials[0][1]), 1)
+        pool.cut(first.connection.server)
+        self.refused()
+        self.assertIsNone(waiter.error)
+        self.assertIs(self.dialled().server, pool.servers[0])
+        self.assertIsNotNone(waiter.connection)
+
+    def test_the_other_has_refused_before(self) -> None:
+        """A cut is the lesser fault."""
+        pool = self.pool(2)
+        [first] = self.served(pool)
+        self.take(pool)
+        self.refused()
+        assert first.connection is not None
+        pool.cut(first.connection.server)
+        self.dialled()
+        self.advance(BACKOFF / 2)
+        pool.cut(pool.servers[0])
+        self.assertEqual(self.server_dialled(pool), 0)
+
+    def server_dialled(self, pool: Pool) -> int:
+        """Which one somebody who comes now waits for."""
+        self.take(pool)
+        return pool.servers.index(self.dials[-1][1])
+
+
 class FreshTests(_Tests):
     def test_idle_ones_are_left(self) -> None:
         pool = self.pool()

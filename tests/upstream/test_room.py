@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.settings import PoolSettings, Settings
-from authproxy.upstream.room import LEAST
+from authproxy.upstream import pool
+from authproxy.upstream.room import LEAST, LOOK, make_room
 
 from ..transports import FakeTransport
 from ..world import OK, World, get, say
@@ -89,6 +92,26 @@ class RoomTests(SynchronousTestCase):
         self.world.advance(10)
         self.assertTrue(self.served(self.ask(get())))
         self.assertEqual(client.take(), b"")
+
+    def test_a_busy_pool(self) -> None:
+        """All connections are looked at now and then, not with each request that waits."""
+        looked = []
+
+        def look(*asked: Any) -> int:
+            looked.append(self.world.clock.seconds())
+            return make_room(*asked)
+
+        self.patch(pool, "make_room", look)
+        clients = [self.ask(get()) for _ in range(10)]
+        for _ in range(20):
+            for origin in self.world.origins:
+                say(origin, OK)
+            for client in clients:
+                if client.take():
+                    say(client, get())
+        self.assertEqual(len(looked), 1)
+        self.world.advance(3 * LOOK)
+        self.assertEqual(len(looked), 4)
 
     def test_many_wait(self) -> None:
         """One place for each, without recursion."""
