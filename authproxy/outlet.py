@@ -26,6 +26,7 @@ class Outlet:
         self._held: deque[bytes] = deque()
         self._size = 0
         self._may_block = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._own = _opened_anew(descriptor) if self._may_block else None
         self._ready = select.poll()
         self._ready.register(descriptor, select.POLLOUT)
 
@@ -57,10 +58,11 @@ class Outlet:
             return  # it is held; there is no other place to say so
 
     def _write(self, data: bytes) -> int:
-        """Write once. Other processes share the descriptor, so it cannot be made non-blocking:
-        only what surely fits."""
+        """Write once; of what may block, only what fits by the word of poll."""
         if not self._may_block:
             return os.write(self._descriptor, data)
+        if self._own is not None:
+            return os.write(self._own, data[: select.PIPE_BUF])
         if not self._ready.poll(0):
             raise BlockingIOError
         return os.write(self._descriptor, data[: select.PIPE_BUF])
@@ -72,3 +74,20 @@ class Outlet:
         while self._held and self._ready.poll(0) == [] and time.monotonic() < end:
             self._ready.poll(LAST_WORDS * 1000)
             self.flush()
+        if self._own is not None:
+            os.close(self._own)
+            self._own = None
+
+
+def _opened_anew(descriptor: int) -> int | None:
+    """The same pipe or terminal, to be written to without a wait; None where that is not possible
+    (a socket, another user's terminal).
+
+    Other processes share the descriptor, so it cannot be made non-blocking itself. And what poll
+    says is not enough: a terminal is writable when a fraction of a line fits, and of a pipe's room
+    another process may be quicker to take the last.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None

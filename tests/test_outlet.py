@@ -60,6 +60,29 @@ class OutletTests(SynchronousTestCase):
         self.assertEqual(self.read_on(), "".join(texts))
         self.assertEqual(self.outlet.lost, 0)
 
+    def test_terminal_that_nobody_reads(self) -> None:
+        """It takes less than it says: a line may be taken in part."""
+        shown, terminal = os.openpty()
+        self.addCleanup(os.close, shown)
+        self.addCleanup(os.close, terminal)
+        self.reader = shown
+        self.outlet = Outlet(terminal)
+        self.addCleanup(self.outlet.close)
+        self.raise_if_it_waits()
+        lines = [f"{number} {'x' * 1500}\n" for number in range(50)]
+        for line in lines:
+            self.outlet.write(line)
+        self.assertTrue(self.outlet.behind)
+        self.assertEqual(self.read_on().replace("\r\n", "\n"), "".join(lines))
+
+    def raise_if_it_waits(self) -> None:
+        def waits(*_: Any) -> None:
+            raise AssertionError("it waits")
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, waits))
+        self.addCleanup(signal.alarm, 0)
+        signal.alarm(20)
+
     def test_too_much(self) -> None:
         """The last are lost, and counted; none is torn."""
         count = MOST_HELD // len(LONG) * 2
