@@ -127,14 +127,14 @@ class _Landing(protocol.Protocol):
             self.done.callback(self.transport)
 
     def handshake_failed(self, reason: Exception) -> None:
-        assert self._tls is not None
-        self._tls.forget()
         self._fail(reason)
 
-    def _fail(self, reason: Exception) -> None:
+    def _fail(self, reason: Exception | Failure) -> None:
         self._stop_clock()
         self.transport.abortConnection()
         if not self.done.called:
+            if self._tls is not None:
+                self._tls.forget()
             self.done.errback(reason)
 
     def _too_late(self) -> None:
@@ -151,9 +151,7 @@ class _Landing(protocol.Protocol):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        self._stop_clock()
-        if not self.done.called:
-            self.done.errback(reason)
+        self._fail(reason)
 
 
 class _Landings(protocol.Factory):

@@ -70,7 +70,7 @@ class Sessions:
         self._until = self._seconds() + LIFETIME
 
     def forget(self) -> None:
-        """The next connection begins anew: a handshake failed, and perhaps for this."""
+        """The next connection begins anew: a handshake failed, or hung, and perhaps for this."""
         self._session = self._verified = None
 
     def _current(self) -> SSL.Session | None:

@@ -285,6 +285,18 @@ class TLSTests(_Tests):
         yield self.echoes.ended
 
     @inlineCallbacks
+    def test_session_that_upstream_does_not_take(self) -> Any:
+        """Whether it hangs up or says nothing: the next handshake begins anew."""
+        for protocol, reason in ((HangUp, error.ConnectionLost), (Silent, DialTimeout)):
+            sessions = Forgetful(self.tls(), self.clock.seconds)
+            number = self.listen()
+            self.echoes.protocol = protocol  # type: ignore[assignment]
+            upstream = Upstream("https", "tcp", "127.0.0.1", number)
+            dialling = dial(self.view, upstream, sessions, timeout=10, tls_timeout=0.2)
+            yield self.assertFailure(dialling, reason, SSL.SysCallError)
+            self.assertTrue(sessions.forgot)
+
+    @inlineCallbacks
     def test_cancelled_during_the_handshake(self) -> Any:
         number = self.listen()
         self.echoes.protocol = Silent  # type: ignore[assignment]
@@ -293,6 +305,19 @@ class TLSTests(_Tests):
         dialling.cancel()
         yield self.assertFailure(dialling, CancelledError)
         yield self.echoes.ended
+
+
+class Forgetful(Sessions):
+    """It says whether it forgot since the last connection began."""
+
+    def connection(self, sock: Any) -> SSL.Connection:
+        connection = super().connection(sock)
+        self.forgot = False
+        return connection
+
+    def forget(self) -> None:
+        super().forget()
+        self.forgot = True
 
 
 class HTTPOnly(Echo):
