@@ -155,9 +155,10 @@ class Outgoing:
 
     def forget(self) -> None:
         """Nothing of it goes out any more."""
-        self._turns.changed(-self.pending)
-        self._pending = b""
-        self._start = 0
+        if self._pending:
+            self._turns.changed(-self.pending)
+            self._pending = b""
+            self._start = 0
         self._ended = False
         self.deadline = NEVER
         self._turns.gateway.deadlines.discard(self)
