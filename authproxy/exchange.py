@@ -129,6 +129,11 @@ class Exchange:
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method!r} status={self.status} tries={self._tries}>"
 
+    @property
+    def moved(self) -> int:
+        """Octets of content that came from the client, and that went to it."""
+        return self.received + self.sent
+
     # Routing.
 
     def begin(self) -> None:

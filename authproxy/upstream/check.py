@@ -50,7 +50,7 @@ class Check:
         self._connection: Connection | None = None
         self._status = 0
         self._received = 0
-        self.started = 0.0  # no pool has it: it never gives way
+        self.started, self.moved = 0.0, 0  # no pool has it: it never gives way
 
     def begin(self, dial: Dial) -> None:
         """Connect and ask."""

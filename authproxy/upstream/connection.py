@@ -191,6 +191,11 @@ class Connection(protocol.Protocol):
         sends = not (self._request_ended or self._owes or self._full)
         return exchange.started if sends or self._paused else NEVER
 
+    def rate(self, now: float) -> float:
+        """Octets a second of that request's content, since it began: at least some time ago."""
+        exchange = self._exchange
+        return 0.0 if exchange is None else exchange.moved / (now - exchange.started)
+
     def give_way(self) -> None:
         """Others need the place."""
         self._fail(

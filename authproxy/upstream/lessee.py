@@ -15,6 +15,10 @@ class Lessee(Protocol):
 
     started: float
 
+    @property
+    def moved(self) -> int:
+        """Octets of content that came and went since then."""
+
     def response_informational(self, head: ResponseHead) -> None:
         """A 1xx other than 101."""
 

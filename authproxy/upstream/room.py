@@ -3,7 +3,8 @@
 An upload that does not go on, and a response that is not taken, keep a connection for as long as
 their client has time, which costs it next to nothing: 300 streams of HTTP/2 that ask to be told to
 go on (22 kB) kept everybody else out for half a minute. So the connections of such requests are
-taken away, the oldest first, one for each that waits. While there is room, nobody gives way.
+taken away, one for each that waits: first of those that moved the least for their age, for a
+download that goes on looks like one that does not. While there is room, nobody gives way.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ LOOK = 1.0  # seconds until it is looked again, where too few were so slow
 def make_room(servers: Iterable[Server], wanted: int, now: float) -> int:
     """Take away up to so many connections whose clients are waited for. Returns how many."""
     slow = [
-        (since, id(connection), connection)
+        (connection.rate(now), connection.waits_since, id(connection), connection)
         for server in servers
         for connection in server.connections
-        if (since := connection.waits_since) <= now - LEAST
+        if connection.waits_since <= now - LEAST
     ]
-    oldest = sorted(slow)[:wanted]
-    for _, _, connection in oldest:
+    slowest = sorted(slow)[:wanted]  # of several that stand still, the oldest
+    for *_, connection in slowest:
         _take(connection)
-    return len(oldest)
+    return len(slowest)
 
 
 def _take(connection: Connection) -> None:

@@ -77,6 +77,20 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(reader.ended, "abort")
         self.assertTrue(self.served(last))
 
+    def test_who_moves_is_the_last_to(self) -> None:
+        """An old download that goes on does not pay for younger uploads that stand still."""
+        reader = self.slow_reader()
+        self.world.advance(2)
+        upload = self.upload()
+        for _ in range(8):
+            self.world.advance(0.5)
+            reader.producer.resumeProducing()
+            say(self.world.origins[0], b"x" * 1000)
+            reader.producer.pauseProducing()
+        self.assertTrue(self.served(self.ask(get())))
+        self.assertTrue(upload.take().startswith(b"HTTP/1.1 503 "))
+        self.assertEqual(reader.ended, "")
+
     def test_who_waits_for_upstream_does_not(self) -> None:
         patient = self.ask(get())
         whole = self.ask(get(b"/", b"Content-Length: 4", method=b"POST") + b"done")
