@@ -71,6 +71,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_a_response_that_is_not_taken(self) -> None:
         reader = self.slow_reader()
+        self.world.advance(0.5)
         self.slow_reader()
         last = self.ask(get())
         self.world.advance(LEAST + 0.5)
