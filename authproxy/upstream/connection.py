@@ -20,7 +20,8 @@ from ..settings import Timeouts
 from ..wire import bodies, serialise, websocket
 from ..wire.errors import ProtocolError
 from ..wire.heads import CHUNKED, UNTIL_CLOSE, Fields, HeadLimits, RequestHead, ResponseHead
-from ..wire.responses import parse_response
+from ..wire.incomplete import Incomplete
+from ..wire.responses import parse_response, refuse_early
 
 if TYPE_CHECKING:
     from ..transport.stream import Stream
@@ -68,7 +69,7 @@ class Connection(protocol.Protocol):
         self._method = b""
         self._key: bytes | None = None
         self._head: ResponseHead | None = None
-        self._held = b""
+        self._incomplete: Incomplete | None = None  # a response head
         self._body: bodies.Reader | None = None
         self._request_ended = True
         self._chunked = False
@@ -230,14 +231,16 @@ class Connection(protocol.Protocol):
 
     def _receive_head(self, data: bytes) -> None:
         self.silent = False
-        if self._held:
-            data = self._held + data
+        if self._incomplete is not None:
+            data = self._incomplete.more(data)
+            if not data:
+                return
+            self._incomplete = None
         while True:
             parsed = parse_response(data, self._limits, self._method, self._head)
             if parsed is None:
-                self._held = data
+                self._incomplete = Incomplete(data, self._limits, refuse_early)
                 return
-            self._held = b""
             head, consumed = parsed
             data = data[consumed:]
             if head.status >= 200:

@@ -4,6 +4,7 @@
     errors      ProtocolError: whose fault, which status, which limit
     heads       RequestHead, ResponseHead, HeadLimits
     sections    a field section: octets -> fields, or the reason why not
+    incomplete  a head or trailer section in pieces: each octet looked at once, early refusals
     framing     how long the content is, whether the connection lasts
     requests    octets -> RequestHead
     responses   octets -> ResponseHead

@@ -7,6 +7,7 @@ and dropped: content is framed anew on the other side.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from .errors import ProtocolError
@@ -18,7 +19,8 @@ from .grammar import (
     NEXT_CHUNK_SO_FAR,
 )
 from .heads import CHUNKED, UNTIL_CLOSE, Fields, HeadLimits
-from .sections import parse_fields, refuse_incomplete
+from .incomplete import Incomplete, refuse_incomplete
+from .sections import parse_fields
 
 # Trailers carry a checksum or a status; nobody sends as much as in a head.
 TRAILER_LIMITS: Final = HeadLimits(head_bytes=16384, line_bytes=8192, fields=32)
@@ -100,19 +102,20 @@ class ChunkedReader(Reader):
 
     A segment is walked once: one match takes the reader over the end of a chunk and the size of
     the next. What is kept between segments is the beginning of such a boundary, under 300 octets,
-    or of the trailer section, within the limits.
+    or of the trailer section, within the limits. So short a beginning may be matched again with
+    every octet; a trailer section is not.
     """
 
-    __slots__ = ("_ahead", "_boundary", "_held", "_in_trailers", "_limits", "_remaining", "_so_far")
+    __slots__ = ("_ahead", "_boundary", "_held", "_incomplete", "_limits", "_remaining", "_so_far")
 
     def __init__(self, limits: HeadLimits = TRAILER_LIMITS, status: int = 400) -> None:
         super().__init__(status)
         self._limits = limits  # of the trailer section
         self._remaining = 0  # octets of the current chunk that are still to come
-        self._held = b""  # the beginning of a boundary or of the trailer section
+        self._held = b""  # the beginning of a boundary
         self._boundary = FIRST_CHUNK
         self._so_far = FIRST_CHUNK_SO_FAR
-        self._in_trailers = False
+        self._incomplete: Incomplete | None = None  # the trailer section
         self._ahead = 0  # octets of extensions not outweighed by content
 
     def receive(self, data: bytes) -> bytes:
@@ -124,12 +127,12 @@ class ChunkedReader(Reader):
         if self.finished:
             self.rest += data
             return b""
+        if self._incomplete is not None:
+            self._read_trailers(data, 0)
+            return b""
         if self._held:
             data = self._held + data
             self._held = b""
-        if self._in_trailers:
-            self._read_trailers(data, 0)
-            return b""
         return self._read_chunks(data)
 
     def _read_chunks(self, data: bytes) -> bytes:
@@ -173,12 +176,15 @@ class ChunkedReader(Reader):
         With that CRLF the section ends with an empty line in any case, like a head.
         """
         limits = self._limits
-        end = data.find(END_OF_HEAD, start, start + limits.head_bytes)
         try:
+            if self._incomplete is not None:
+                data = self._incomplete.more(data)
+                if not data:
+                    return
+            end = data.find(END_OF_HEAD, start, start + limits.head_bytes)
             if end < 0:
-                self._in_trailers = True
-                self._held = data[start:]
-                refuse_incomplete(self._held, 0, limits, self.status)
+                refuse = partial(refuse_incomplete, status=self.status)
+                self._incomplete = Incomplete(data[start:], limits, refuse)
                 return
             fields = parse_fields(data[start:end], limits, self.status)
         except ProtocolError as e:

@@ -22,7 +22,8 @@ from .grammar import (
     TARGET,
 )
 from .heads import HeadLimits, RequestHead
-from .sections import parse_fields, refuse_incomplete
+from .incomplete import Incomplete, refuse_incomplete
+from .sections import parse_fields
 from .websocket import asks_for_websocket
 
 # A longer field section is not kept for comparing: thousands of idle connections hold one each.
@@ -42,12 +43,13 @@ def parse_request(
     fields, octet for octet; then what they mean is known (a fourth of the work on a request).
 
     One empty line before the request line is skipped (RFC 9112 2.2) and counted as consumed.
-    Raises ProtocolError with the status that the client is to get.
+    Where more octets are needed, an Incomplete with refuse_early knows when to come back. Raises
+    ProtocolError with the status that the client is to get.
     """
     start = 2 if data.startswith(CRLF) else 0
     end = data.find(END_OF_HEAD, start, start + limits.head_bytes)
     if end < 0:
-        _refuse_early(data, start, limits)
+        Incomplete(data, limits, refuse_early)
         return None
     line = REQUEST_LINE.match(data, start)
     if line is None:
@@ -102,31 +104,39 @@ def _again(method: bytes, target: bytes, before: RequestHead) -> RequestHead:
     )  # fmt: skip
 
 
-def _refuse_early(data: bytes, start: int, limits: HeadLimits) -> None:
+def refuse_early(seen: Incomplete, limits: HeadLimits) -> None:
     """Refuse an incomplete head that cannot become a good one, as far as that is cheap to know."""
-    line_end = data.find(CRLF, start, start + limits.line_bytes + 2)
+    start = 2 if seen.octets.startswith(CRLF) else 0
+    if not seen.lines:
+        _refuse_line(seen.octets, start, seen.looked, limits)
+    refuse_incomplete(seen, limits, 400, start)
+
+
+def _refuse_line(data: bytearray, start: int, looked: int, limits: HeadLimits) -> None:
+    """The same for a request line of which no end is within the octets already looked at."""
+    line_end = data.find(CRLF, max(start, looked), start + limits.line_bytes + 2)
     if line_end < 0:
         # One octet more may be the CR of the line's end.
         if len(data) - start > limits.line_bytes + 1:
             raise _line_too_long()
         # A TLS hello, a PROXY header or a bare LF in the wrong place show in the first octets.
-        if len(data) > start and data[start:] != b"\r" and not METHOD_SO_FAR.match(data, start):
-            check_method(data[start:].partition(b" ")[0])
-    elif data[line_end - 9 : line_end] not in (b" HTTP/1.1", b" HTTP/1.0"):
+        beginning = bytes(data[start : start + METHOD_OCTETS + 1])
+        if beginning not in (b"", b"\r") and not METHOD_SO_FAR.match(beginning):
+            check_method(bytes(data[start:]).partition(b" ")[0])
+    elif bytes(data[line_end - 9 : line_end]) not in (b" HTTP/1.1", b" HTTP/1.0"):
         # HTTP/0.9 sends nothing after this line, and waits.
         _unusual_line(data, start, limits)
-    refuse_incomplete(data, start, limits, 400)
 
 
 def _unusual_line(
-    data: bytes, start: int, limits: HeadLimits
+    data: bytes | bytearray, start: int, limits: HeadLimits
 ) -> tuple[bytes, bytes, int, bytes | None, int]:
     """A request line other than origin-form in HTTP/1.0 or 1.1: what it says, or its fault.
 
     Method, target, version, authority of an absolute-form (else None), index of the line's end.
     """
     end = data.find(CRLF, start)
-    line = data[start:end]
+    line = bytes(data[start:end])
     if len(line) > limits.line_bytes:
         raise _line_too_long()
     parts = line.split(b" ")

@@ -10,7 +10,8 @@ from . import framing
 from .errors import ProtocolError
 from .grammar import CRLF, END_OF_HEAD, STATUS_LINE
 from .heads import UNTIL_CLOSE, HeadLimits, ResponseHead
-from .sections import over_limit, parse_fields, refuse_incomplete
+from .incomplete import Incomplete, refuse_incomplete
+from .sections import over_limit, parse_fields
 
 _BEGINNING = b"HTTP/1."
 
@@ -25,11 +26,12 @@ def parse_response(
     """The head at the beginning of `data` and the number of its octets; None: more are needed.
 
     method: that of the request which this answers. before: the head that came before it on the same
-    connection; the same octets are the same head. Raises ProtocolError, always 502.
+    connection; the same octets are the same head. Where more octets are needed, an Incomplete with
+    refuse_early knows when to come back. Raises ProtocolError, always 502.
     """
     end = data.find(END_OF_HEAD, 0, limits.head_bytes)
     if end < 0:
-        _refuse_early(data, limits)
+        Incomplete(data, limits, refuse_early)
         return None
     to_head = method == b"HEAD"
     octets = data[:end]
@@ -59,12 +61,14 @@ def parse_response(
     return head, end + 4
 
 
-def _refuse_early(data: bytes, limits: HeadLimits) -> None:
+def refuse_early(seen: Incomplete, limits: HeadLimits) -> None:
     """Refuse an incomplete head that cannot become a good one, as far as that is cheap to know."""
-    if not _BEGINNING.startswith(data[: len(_BEGINNING)]):
-        raise ProtocolError(502, "a malformed status line")
-    # One octet more may be the CR of the line's end.
-    too_long = limits.line_bytes + 2
-    if len(data) >= too_long and data.find(CRLF, 0, too_long) < 0:
-        raise over_limit(502, "the status line is too long", "limits.line_bytes")
-    refuse_incomplete(data, 0, limits, 502)
+    data = seen.octets
+    if not seen.lines:
+        if not _BEGINNING.startswith(bytes(data[: len(_BEGINNING)])):
+            raise ProtocolError(502, "a malformed status line")
+        # One octet more may be the CR of the line's end.
+        too_long = limits.line_bytes + 2
+        if len(data) >= too_long and data.find(CRLF, seen.looked, too_long) < 0:
+            raise over_limit(502, "the status line is too long", "limits.line_bytes")
+    refuse_incomplete(seen, limits, 502)

@@ -59,33 +59,12 @@ def _refuse(section: bytes, limits: HeadLimits, status: int) -> NoReturn:
     breaks = section.translate(None, FIELD_TEXT)
     lines = len(breaks) >> 1
     if breaks != CRLF * lines:
-        raise ProtocolError(status, _text_fault(section))
+        raise ProtocolError(status, text_fault(section))
     if lines > limits.fields:
         raise over_limit(status, "too many fields", "limits.fields")
     if longest_line(section) > limits.line_bytes:
         raise over_limit(status, "a field line is too long", "limits.line_bytes")
     raise ProtocolError(status, _line_fault(section))
-
-
-def refuse_incomplete(data: bytes, start: int, limits: HeadLimits, status: int) -> None:
-    """Raises ProtocolError if the octets from `start`, which hold no end of a head, have no future.
-
-    Only what costs a few passes of memchr: this runs for every segment of a head that drips in.
-    """
-    size = len(data) - start
-    if size >= limits.head_bytes:
-        if status == 400 and data.find(CRLF, start) < 0:
-            raise ProtocolError(414, "the request line is too long", "limits.head_bytes")
-        raise over_limit(status, "the head is too large", "limits.head_bytes")
-    lines = data.count(CRLF, start)
-    bare_cr = data.count(b"\r", start) - data.endswith(b"\r") != lines
-    if bare_cr or data.count(b"\n", start) != lines or data.find(b"\0", start) >= 0:
-        raise ProtocolError(status, _text_fault(data[start:]))
-    if lines - 1 > limits.fields:
-        raise over_limit(status, "too many fields", "limits.fields")
-    # One octet more may be the CR of the line's end.
-    if lines and len(data) - (data.rfind(CRLF) + 2) > limits.line_bytes + 1:
-        raise over_limit(status, "a field line is too long", "limits.line_bytes")
 
 
 def longest_line(section: bytes) -> int:
@@ -98,7 +77,7 @@ def over_limit(status: int, reason: str, limit: str) -> ProtocolError:
     return ProtocolError(431 if status == 400 else status, reason, limit)
 
 
-def _text_fault(text: bytes) -> str:
+def text_fault(text: bytes) -> str:
     """Which octet is wrong in a text that holds one: the words for the log and the page."""
     rest = text.replace(CRLF, b"")
     if b"\n" in rest:

@@ -12,10 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from authproxy.deadlines import NEVER, RESOLUTION, Deadlines
 from authproxy.errors import ConnectionCut, TimedOut
 from authproxy.settings import Timeouts
+from authproxy.upstream import connection
 from authproxy.upstream.connection import MOST_INFORMATIONAL, Connection
 from authproxy.wire import serialise
 from authproxy.wire.errors import ProtocolError
 from authproxy.wire.heads import CHUNKED, Fields, HeadLimits, RequestHead, ResponseHead
+from authproxy.wire.responses import parse_response
 
 from ..transports import FakeTransport, connect
 
@@ -219,6 +221,23 @@ class ResponseTests(_Tests):
             expected = [("content", c) for c in content]
             self.assertEqual(self.lessee.told[1:], [*expected, ("end", trailers)])
             self.assertEqual(self.lessee.flushed, len(response) - 1)  # the end is its own flush
+
+    def test_a_head_that_drips_is_not_read_from_its_start_each_time(self) -> None:
+        given = 0
+
+        def parse(data: bytes, *arguments: Any) -> Any:
+            nonlocal given
+            given += len(data)
+            return parse_response(data, *arguments)
+
+        self.patch(connection, "parse_response", parse)
+        self.start()
+        head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 5\r\n\r\n"
+        for octet in head:
+            self.say(bytes([octet]))
+        self.say(b"hello")
+        self.assertEqual(self.lessee.told[1:], [("content", b"hello"), ("end", [])])
+        self.assertLess(given, 2 * len(head))
 
     def test_each_segment_is_flushed_once(self) -> None:
         self.start()
