@@ -70,7 +70,7 @@ class WhoIsOwedTests(_Tests):
         say(client, with_length(2000))
         for number in range(1000):
             say(client, b"%02d" % (number % 100))
-            exchange = client.protocol._exchange
+            exchange = client.protocol.exchange
             if exchange is not None:
                 self.assertLessEqual(len(exchange._content), PIECES)
         content = b"".join(b"%02d" % number for number in range(100)) * 10

@@ -1,8 +1,8 @@
 """Owns one stream of an HTTP/2 connection (RFC 9113 5): one request and its response.
 
-It is what an exchange sees of the client: what http1.Connection is for HTTP/1.1. What the client's
-windows do not take yet of a response waits in http2_outgoing.py. What came of a request is not
-acknowledged before upstream takes it.
+It is what an exchange sees of the client, as Responses is for HTTP/1.1. What the client's windows
+do not take yet of a response waits in http2_outgoing.py. What came of a request is not acknowledged
+before upstream takes it.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ class Stream:
         if head.upgrade:
             self._tunnel = Tunnel(self)
         elif not self._request_ended:
-            pace = self._pace = Pace(gateway.limits)
-            pace.restart(now)
+            self._pace = Pace(gateway.limits, now)
             if not head.expects_continue:  # who waits for a 100 has his time from then on
                 self._await_content()
         exchange.begin()

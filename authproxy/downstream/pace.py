@@ -12,16 +12,16 @@ AT_ONCE = 16
 
 
 class Pace:
-    """The rate of one request's content, from `restart` on.
+    """The rate of one request's content, from `now` or the last `restart` on.
 
     limits.body_rate octets a second are asked for, once limits.body_rate_after seconds are over.
     """
 
     __slots__ = ("_limits", "_octets", "_since")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
-        self._since = 0.0
+        self._since = now
         self._octets = 0
 
     def restart(self, now: float) -> None:

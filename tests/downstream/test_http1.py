@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from authproxy.downstream import http1
 from authproxy.downstream.pace import AT_ONCE
 from authproxy.settings import Limits, Settings, Timeouts
+from authproxy.wire.requests import parse_request
 
 from ..world import OK, World, fields_of, get, say
 
@@ -44,6 +48,37 @@ class RequestTests(_Tests):
         for byte in OK:
             say(origin, bytes([byte]))
         self.assertTrue(client.take().endswith(b"\r\n\r\nhello"))
+
+    def test_a_head_that_drips_is_not_read_from_its_start_each_time(self) -> None:
+        given = 0
+
+        def parse(data: bytes, *arguments: Any) -> Any:
+            nonlocal given
+            given += len(data)
+            return parse_request(data, *arguments)
+
+        self.patch(http1, "parse_request", parse)
+        world = self.world()
+        client = world.client()
+        head = get(b"/", b"X: " + b"y" * 5000)
+        for octet in head:
+            say(client, bytes([octet]))
+        self.assertTrue(world.origins[0].take().startswith(b"GET / "))
+        self.assertLess(given, 2 * len(head))
+
+    def test_a_head_that_drips_is_refused_early(self) -> None:
+        for beginning, status in (
+            (b"GET / HTTP/1.1\r\nA: b\n", b"400"),
+            (b"GET / HTTP/2.0\r\n", b"505"),
+            (b"A" * 33, b"501"),
+            (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101, b"431"),
+        ):
+            client = self.world().client()
+            for octet in beginning[:-1]:
+                say(client, bytes([octet]))
+            self.assertEqual(client.take(), b"")
+            say(client, beginning[-1:])
+            self.assertEqual(client.take()[9:12], status)
 
     def test_the_next_request_reuses_both_connections(self) -> None:
         world = self.world()
