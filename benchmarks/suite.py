@@ -52,7 +52,7 @@ class Suite:
                 if proxy.name in entry["left_out"]:
                     continue
                 try:
-                    measured[proxy.name] = results.plain(self._measure(work, proxy))
+                    measured[proxy.name] = results.plain(self._try(work, proxy))
                 except LeftOut as e:
                     entry["left_out"][proxy.name] = str(e)
                 except (LoadError, OSError, RuntimeError, subprocess.SubprocessError) as e:
@@ -66,6 +66,15 @@ class Suite:
                 round_.pop(name, None)
         self.document["work"][work.name] = entry
         results.save(self.document, self.path)
+
+    def _try(self, work: Work, proxy: Proxy) -> Figures:
+        """Twice, if need be: on a busy machine a program now and then ends before its log is
+        written, or comes too late."""
+        try:
+            return self._measure(work, proxy)
+        except LoadError as e:
+            print(f"{work.name}: {proxy.title}: {e}. Once more.", flush=True)
+            return self._measure(work, proxy)
 
     def _measure(self, work: Work, proxy: Proxy) -> Figures:
         if work.tls and proxy.cannot:
