@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .wire.heads import RequestHead
 
 BATCH = 128  # entries; each may hold two lines of a head
-MOST = 4096  # octets of one value in a line, before they are escaped
+MOST = 4096  # octets of a referer or user agent in a line, before they are escaped
 REMEMBERED = 512  # methods, hosts and user agents whose escaped form is kept ...
 REMEMBERED_SIZE = 512  # ... where they have no more octets than that
 _MASKED = (
@@ -114,8 +114,8 @@ class AccessLog:
         referer, user_agent = head.named.get(b"referer"), head.named.get(b"user-agent")
         return (
             f'{client.address} - - [{self._stamp(now)}] "{escaped(method) or self._escape(method)}'
-            f' {_masked_text(head.target)} {_VERSIONS[head.version]}" {status} {sent}'
-            f' "{_masked_text(referer) if referer else "-"}"'
+            f' {_safe(_masked(head.target))} {_VERSIONS[head.version]}" {status} {sent}'
+            f' "{_safe(_cut(_masked(referer))) if referer else "-"}"'
             f' "{(escaped(user_agent) or self._escape(user_agent)) if user_agent else "-"}"'
             f" {escaped(host) or self._escape(host)} {duration:.3f} {upstream or '-'}"
             f" {request_id or '-'}"
@@ -136,7 +136,7 @@ class AccessLog:
                 "status": status,
                 "sent": sent,
                 "duration": round(duration, 6),
-                "referer": None if referer is None else _masked(referer),
+                "referer": None if referer is None else _cut(_masked(referer)),
                 "user_agent": None if user_agent is None else _cut(user_agent.decode("latin-1")),
                 "upstream": upstream or None,
                 "request_id": request_id or None,
@@ -181,11 +181,7 @@ class AccessLog:
 
 def _masked(value: bytes) -> str:
     text = value.decode("latin-1")
-    return _cut(_SECRET.sub(r"\1***", text) if "?" in text or "%" in text else text)
-
-
-def _masked_text(value: bytes) -> str:
-    return _safe(_masked(value))
+    return _SECRET.sub(r"\1***", text) if "?" in text or "%" in text else text
 
 
 def _cut(text: str) -> str:

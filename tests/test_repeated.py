@@ -117,9 +117,9 @@ class RequestTests(_Tests):
         world = world_of()
         client = world.client(PEER)
         exchange(world, client, get(b"/1", b"Accept: */*"))
-        first = client.protocol._head
+        first = client.protocol.head
         exchange(world, client, get(b"/2", b"Accept: */*", method=b"OPTIONS"))
-        second = client.protocol._head
+        second = client.protocol.head
         self.assertIs(second.forwarded, first.forwarded)
         self.assertNotEqual(second.forwarded, b"")
         self.assertEqual((second.method, second.target), (b"OPTIONS", b"/2"))

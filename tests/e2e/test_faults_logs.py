@@ -237,6 +237,9 @@ class StandardOutput(LogTests):
             self.proxy.says("is written again; 0 lines were lost")
             self.served("/last")
             self.proxy.says("GET /last ", "stdout")
+            # Of two workers the other one may write later.
+            for target in targets:
+                self.proxy.says(f"GET {target} ", "stdout")
             found = re.findall(r"GET (/\d+/x+) HTTP/1\.1\" 200 ", self.proxy.stdout)
             self.assertEqual(sorted(found), sorted(targets))
             for line in self.proxy.stdout.splitlines():
