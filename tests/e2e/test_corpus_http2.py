@@ -159,7 +159,9 @@ class Corpus(Forwarded, EndToEnd):
     def is_the_same(
         self, sample: Stream, head: RequestHead, sent: list[bytes], content: bytes
     ) -> None:
-        happened, came = self.run_case(sample.name, [*sent])
+        # In one piece: an answer may overtake an end of the stream that comes by itself, which then
+        # is one of a stream that is closed.
+        happened, came = self.run_case(sample.name, [b"".join(sent)])
         how = f"{sample.name}: {happened}"
         if head.target == b"*":  # this proxy's own to answer
             self.assertEqual((happened, came), ("status 204", []), how)
