@@ -72,6 +72,11 @@ def until(look: Callable[[], Seen | None], what: str) -> Seen:
     return seen
 
 
+def whole_lines(log: str) -> list[str]:
+    """Of what was read of a log that is being written: a write() may be seen by halves."""
+    return log.rpartition("\n")[0].splitlines()
+
+
 class Process:
     """A process, with what it says in two files. Everything else of `options` is Popen's."""
 

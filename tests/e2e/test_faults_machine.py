@@ -17,7 +17,17 @@ from authproxy.standin.server import CHUNK
 
 from .clients import HTTP2, Asked
 from .faulty import FAULTY, FaultTests, World
-from .processes import HOST, Proxy, connect, read_exactly, read_head, request, response, until
+from .processes import (
+    HOST,
+    Proxy,
+    connect,
+    read_exactly,
+    read_head,
+    request,
+    response,
+    until,
+    whole_lines,
+)
 from .test_websockets import UPGRADE
 
 DAY = 86400
@@ -74,11 +84,13 @@ class ThisMachine(FaultTests):
         """Each request for FAULTY has its one line."""
 
         def look() -> list[str]:
-            found = re.findall(r"/x{4000}/(\d+)/ HTTP/1\.1", access.read_text())
+            found = re.findall(
+                r"/x{4000}/(\d+)/ HTTP/1\.1", "\n".join(whole_lines(access.read_text()))
+            )
             return found if len(found) >= count else []
 
         self.assertEqual(until(look, "all lines"), [str(number) for number in range(count)])
-        for line in access.read_text().splitlines():
+        for line in whole_lines(access.read_text()):
             self.assertRegex(line, r"^127\.0\.0\.1 - - \[.* HTTP/1\.1\" \d+ ")
 
     def test_no_descriptors(self) -> None:

@@ -23,6 +23,7 @@ from .processes import (
     request,
     response,
     until,
+    whole_lines,
 )
 
 AS_JSON = ("--header", "Accept: application/json")
@@ -315,7 +316,7 @@ class AccessLogCombined(_OneProxy):
     def _line(self, wanted: str) -> dict[str, str]:
         path = self.stage.directory / "access.log"
         found = until(
-            lambda: [line for line in path.read_text().splitlines() if wanted in line],
+            lambda: [line for line in whole_lines(path.read_text()) if wanted in line],
             f"{wanted} in the access log",
         )
         self.assertEqual(len(found), 1)
@@ -403,6 +404,6 @@ class AccessLogJSON(_OneProxy):
 
     def test_nothing_else_is_on_stdout(self) -> None:
         self.curl(f"{self.proxy.url}/last")
-        self.proxy.says("/last", "stdout")
-        for line in self.proxy.stdout.splitlines():
+        self.proxy.says(r"/last.*\n", "stdout")
+        for line in whole_lines(self.proxy.stdout):
             json.loads(line)

@@ -23,6 +23,7 @@ from .processes import (
     read_exactly,
     read_head,
     until,
+    whole_lines,
 )
 
 MIB = 1024 * 1024
@@ -196,8 +197,8 @@ class Streams(EndToEnd):
         """Its access line."""
 
         def look() -> dict[str, Any] | None:
-            text = (self.stage.directory / "access.log").read_text()
-            entries = [json.loads(line) for line in text.splitlines()]
+            lines = whole_lines((self.stage.directory / "access.log").read_text())
+            entries = [json.loads(line) for line in lines]
             return next((entry for entry in entries if entry["target"] == target), None)
 
         return until(look, f"the access line of {target}")

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 from h2.errors import ErrorCodes
 
 from .clients import HTTP1, HTTP2, Asked, Fields, Seen
-from .processes import HOST, EndToEnd, Proxy, Stage, request, response, until
+from .processes import HOST, EndToEnd, Proxy, Stage, request, response, until, whole_lines
 
 CONTENT = b"0123456789abcdef" * 4096 * 3 + b"end"  # more than a window, than a frame, than a chunk
 TRAILERS = [("x-checksum", "abc"), ("server-timing", "db;dur=1")]
@@ -222,7 +222,7 @@ class Versions(EndToEnd):
         """So many requests of each version, said with their status, octets and upstream."""
 
         def entries() -> list[dict[str, Any]] | None:
-            lines = [line for line in self.log.read_text().splitlines() if "?matrix" in line]
+            lines = [line for line in whole_lines(self.log.read_text()) if "?matrix" in line]
             return [json.loads(line) for line in lines] if len(lines) == 2 * count else None
 
         by_version: dict[str, list[tuple[Any, ...]]] = {}
