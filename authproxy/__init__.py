@@ -20,7 +20,7 @@ The layers, from the bytes up; a module imports only from those above it in this
     transport/          sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
                         the accept loop, dialling
     upstream/           connections to authentik, and the pool that keeps them
-    exchange            one request and its final response, whatever carries it
+    carrier, exchange   one request and its final response, whatever carries it
     relay               bytes both ways after a 101
     waiting             how much of responses waits for clients, in all
     gateway             what all exchanges share: sites, trust, limits, answers made here

@@ -2,7 +2,7 @@
 
 Collects a small body, leases an upstream connection, carries the request to it and the response
 back, tries again once where that is safe, and turns every fault into an answer or a visible abort.
-The two sides know it by two small interfaces: `Downstream` here is what it needs of a client
+The two sides know it by two small interfaces: `carrier.Carrier` is what it needs of a client
 connection (or stream), `upstream.lessee.Lessee` what an upstream connection needs of it.
 
 No Deferred and no reactor: on a pool hit the whole path is one chain of calls.
@@ -10,7 +10,7 @@ No Deferred and no reactor: on a pool hit the whole path is one chain of calls.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from . import forwarding
 from .errors import ConnectionCut, UpstreamError, from_upstream, status_of
@@ -19,6 +19,7 @@ from .wire.errors import ProtocolError
 from .wire.heads import Fields, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
+    from .carrier import Carrier
     from .gateway import Gateway, Site
     from .trust import Client
     from .upstream.connection import Connection
@@ -28,40 +29,6 @@ REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 # Content that is collected comes in so many pieces, or is joined: one of two octets takes 43.
 PIECES = 64
 CLIENT_CLOSED = 499  # only in the log: the client went before it had its answer
-
-
-class Downstream(Protocol):
-    """What an exchange needs of whoever carries it: an HTTP/1 connection, an HTTP/2 stream."""
-
-    def send_informational(self, head: ResponseHead) -> None:
-        """A 1xx."""
-
-    def send_whole(self, head: ResponseHead, content: bytes) -> None:
-        """The final response, all of it, of known length; the carrier forgets the exchange."""
-
-    def send_head(self, head: ResponseHead) -> None:
-        """The final response; `head.length` says how its content will end."""
-
-    def send_content(self, data: bytes) -> None:
-        """Some content."""
-
-    def send_end(self, trailers: Fields) -> None:
-        """The response is complete; the carrier forgets the exchange."""
-
-    def flush(self) -> None:
-        """Let what was sent go out."""
-
-    def abort(self) -> None:
-        """Cut the response visibly; the carrier forgets the exchange."""
-
-    def pause_reading(self) -> None:
-        """Take no more of the request from the client for now."""
-
-    def resume_reading(self) -> None:
-        """Go on."""
-
-    def switch(self, head: ResponseHead, early: bytes, upstream: Any) -> None:
-        """Send this 101 and what came with it, then relay to this upstream transport."""
 
 
 class Exchange:
@@ -100,7 +67,7 @@ class Exchange:
     def __init__(
         self,
         gateway: Gateway,
-        downstream: Downstream,
+        downstream: Carrier,
         head: RequestHead,
         client: Client,
         now: float,

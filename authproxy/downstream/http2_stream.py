@@ -178,7 +178,7 @@ class Stream:
             self.refuse(ProtocolError(408, "the request body stopped", "timeouts.body_idle"))
             self._connection.turns.flush()
 
-    # The response: the Downstream interface of an exchange.
+    # The response: an exchange's Carrier.
 
     def send_informational(self, head: ResponseHead) -> None:
         """A 1xx."""
