@@ -13,8 +13,6 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -26,9 +24,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError as H2Error
-from h2.settings import SettingCodes, Settings
 from hpack.exceptions import HPACKError
-from hyperframe.frame import GoAwayFrame
 from twisted.internet import protocol
 from twisted.python.failure import Failure
 
@@ -38,8 +34,8 @@ from ..wire import http2
 from ..wire.errors import ProtocolError
 from ..wire.heads import RequestHead, ResponseHead
 from .http2_gate import ConnectionFault, Gate
+from .http2_library import NO_LIMIT, follow_table_size, goaway_frame, server
 from .http2_outgoing import EARNED, Turns
-from .http2_settings import ClientSettings
 from .http2_stream import Stream
 from .lingering import Lingering
 
@@ -48,23 +44,10 @@ if TYPE_CHECKING:
     from ..transport.opening import Opening
     from ..transport.stream import Stream as Transport
 
-NO_LIMIT = (1 << 31) - 1
-# A client may ask for a table of 4 GiB (RFC 7541 4.2); more than the default helps nobody here.
-ENCODER_TABLE = 4096
 # Octets that wait for a client's kernel. Content waits elsewhere; heads of no more than
 # limits.http2_streams responses can be here as long as the client opens no streams beyond.
 UNREAD = 1 << 22
 BARRIER = b"GOAWAY??"  # of the PING before the first GOAWAY: 8 octets
-
-_CONFIG = H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    # wire/http2.py checks what comes, and every head that is sent was made by us.
-    validate_inbound_headers=False,
-    normalize_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 
 
 class Connection(protocol.Protocol):
@@ -86,7 +69,6 @@ class Connection(protocol.Protocol):
         self._last: int | None = None  # the stream after which the final GOAWAY lets none begin
         self._highest = 0  # of the streams that began
         self._requests = 0
-        self._most_streams = gateway.limits.http2_streams  # as it was told, whatever changes
         self._worn = False  # it is to end when no stream is open: some clients lose what runs
         now = gateway.now()
         self._expires = now + gateway.timeouts.connection_age
@@ -111,25 +93,9 @@ class Connection(protocol.Protocol):
         gateway.connections.add(self)
         gateway.deadlines.add(self)
         self.transport.bufferSize = limits.buffer
-        self.h2 = h2 = H2Connection(_CONFIG)
-        values = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: self._most_streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
-            SettingCodes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
-        }
-        if gateway.settings.listen.http2_websockets:
-            values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
-        h2.local_settings = Settings(client=False, initial_values=values)
-        h2.remote_settings = ClientSettings()
-        h2.decoder.max_header_list_size = limits.head_bytes
-        h2.initiate_connection()
-        # For the library this limit is a client's crime. It may not have heard of it yet, and what
-        # is over it can be asked for again: that is ours to refuse (RFC 9113 5.1.2).
-        h2.local_settings.max_concurrent_streams = NO_LIMIT
-        h2.local_settings.acknowledge()
-        if limits.http2_connection_window > 65535:
-            h2.increment_flow_control_window(limits.http2_connection_window - 65535)
-        self.turns = Turns(gateway, h2, self.transport, self._gate.frames)
+        self._most_streams = limits.http2_streams  # as the client is told, whatever changes
+        self.h2 = server(limits, gateway.settings.listen.http2_websockets)
+        self.turns = Turns(gateway, self.h2, self.transport, self._gate.frames)
         self.turns.flush()
         if gateway.draining:
             self.drain()
@@ -153,17 +119,10 @@ class Connection(protocol.Protocol):
                 if act is not None:
                     act(self, event)
         except ConnectionFault as e:
-            self._end(self._goaway(self._highest, e.code, e.reason.encode()), e)
+            self._end(goaway_frame(self._highest, e.code, e.reason.encode()), e)
             return
         except H2Error as e:
-            # The library has made its GOAWAY. Its words may repeat what the client sent.
-            code, goaway = ErrorCodes(e.error_code), b""
-            if isinstance(e.__cause__, HPACKError) and code == ErrorCodes.PROTOCOL_ERROR:
-                # RFC 9113 4.3. The library's GOAWAY says otherwise; it is the last that it made.
-                code = ErrorCodes.COMPRESSION_ERROR
-                goaway = self._goaway(self._highest, code, b"")
-                self.transport.write(self.h2.data_to_send()[: -len(goaway)])
-            self._end(goaway, ProtocolError(400, f"HTTP/2 {code.name} of a client"))
+            self._refused_by_library(e)
             return
         finally:
             self.turns.held = False
@@ -171,7 +130,7 @@ class Connection(protocol.Protocol):
         self.turns.flush()
         if self.transport.buffered > UNREAD:
             error = ConnectionFault(ErrorCodes.ENHANCE_YOUR_CALM, "a client that does not read")
-            self._end(self._goaway(self._highest, error.code, b""), error)
+            self._end(goaway_frame(self._highest, error.code), error)
         elif self._gate.in_head:
             if self._head_deadline == NEVER:  # absolute: drips do not move it
                 self._head_deadline = self.gateway.now() + self.gateway.timeouts.head
@@ -182,6 +141,16 @@ class Connection(protocol.Protocol):
         if self._gate.more:
             self.transport.pauseProducing()
             self.gateway.deadlines.next_turn(self._go_on, self.transport.abortConnection)
+
+    def _refused_by_library(self, error: H2Error) -> None:
+        # It has made its GOAWAY. Its words may repeat what the client sent.
+        code, goaway = ErrorCodes(error.error_code), b""
+        if isinstance(error.__cause__, HPACKError) and code == ErrorCodes.PROTOCOL_ERROR:
+            # RFC 9113 4.3. The library's GOAWAY says otherwise; it is the last that it made.
+            code = ErrorCodes.COMPRESSION_ERROR
+            goaway = goaway_frame(self._highest, code)
+            self.transport.write(self.h2.data_to_send()[: -len(goaway)])
+        self._end(goaway, ProtocolError(400, f"HTTP/2 {code.name} of a client"))
 
     def _go_on(self) -> None:
         """Others had their turn."""
@@ -275,13 +244,7 @@ class Connection(protocol.Protocol):
             stream.window_opened()
 
     def _settings(self, event: RemoteSettingsChanged) -> None:
-        encoder = self.h2.encoder
-        if encoder.table_size_changes:
-            # The library would tell all of them, also what is over the client's limit by now, and
-            # nothing where it was told the same size twice. RFC 7541 4.2: the least and the last.
-            size = encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE)
-            encoder.table_size_changes = sorted({min(encoder.table_size_changes), size})
-            encoder.header_table.resized = True
+        follow_table_size(self.h2.encoder)
         for stream in self.streams.values():  # the initial window may have grown
             stream.window_opened()
 
@@ -295,11 +258,11 @@ class Connection(protocol.Protocol):
         """The client is too slow, or idle for long enough."""
         if self._head_deadline <= now:
             error = ProtocolError(408, "the request head was not complete in time")
-            self._end(self._goaway(self._highest, ErrorCodes.NO_ERROR, b"timeout"), error)
+            self._end(goaway_frame(self._highest, ErrorCodes.NO_ERROR, b"timeout"), error)
         elif self._barrier_deadline <= now:
             self._go_finally()
         else:
-            self._end(self._goaway(self._highest, ErrorCodes.NO_ERROR, b"idle"), None)
+            self._end(goaway_frame(self._highest, ErrorCodes.NO_ERROR, b"idle"), None)
 
     # The end.
 
@@ -346,15 +309,7 @@ class Connection(protocol.Protocol):
 
     def _say_goodbye(self, last: int) -> None:
         # Behind what was made before: for some clients it is the end.
-        goaway = self._goaway(last, ErrorCodes.NO_ERROR, b"")
-        self.transport.write(self.h2.data_to_send() + goaway)
-
-    @staticmethod
-    def _goaway(last: int, code: ErrorCodes, words: bytes) -> bytes:
-        # Not by the library, for which this is the end.
-        return GoAwayFrame(
-            0, last_stream_id=last, error_code=code, additional_data=words
-        ).serialize()
+        self.transport.write(self.h2.data_to_send() + goaway_frame(last, ErrorCodes.NO_ERROR))
 
     def _end(self, goaway: bytes, error: ProtocolError | None) -> None:
         """Send what there is, and this; then close, without losing it to a reset."""
