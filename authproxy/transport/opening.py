@@ -23,6 +23,7 @@ from ..trust import UNIX_PEER, normal_address
 from ..wire.errors import ProtocolError
 from . import octets, proxy_header
 from .admission import Admission
+from .peeking import peek_header
 from .stream import Stream
 
 PLAIN_ON_TLS = b"This port speaks HTTPS: use https:// instead of http://.\n"
@@ -134,7 +135,7 @@ class Opening(protocol.Protocol):
         listener.deadlines.add(self)
         if listener.proxy_protocol_from(self.peer):
             self.deadline = listener.deadlines.now() + listener.header_timeout
-            self.transport.peek_header(self._header)
+            peek_header(self.transport, self._header)
         else:
             self._peer_known()
 

@@ -1,17 +1,15 @@
 """Owns the bytes of one socket: eager writes, and TLS on the socket itself.
 
 `Stream` is one behaviour over the two stock families of transports (tcp.* and unix.*), the one
-place where a mixin is right. Three things differ from a Twisted transport, behind its interface:
+place where a mixin is right. Two things differ from a Twisted transport, behind its interface:
 
 - `write` sends at once when nothing is buffered (or at the end of the batch of events that is being
   delivered, see dispatch.py), and falls back to Twisted's buffer for what the kernel did not take.
   That saves two epoll_ctl calls and one reactor turn a write.
 - `start_tls` drives an OpenSSL connection bound to the socket, instead of TLSMemoryBIOProtocol: no
   copies through memory BIOs, no exception per read, no delayed call per write.
-- `peek_header` reads a prefix (the PROXY protocol's) off the socket and not a byte more, so that
-  TLS can start right after it.
 
-Which of these a stream does is its state: the bound method that `doRead` is.
+What a stream reads is its state: the method that `doRead` is (peeking.py has one more).
 """
 
 from __future__ import annotations
@@ -42,7 +40,6 @@ else:
 # A full record says that more is waiting. Taking a few at once makes one write of them on the other
 # side; the bound keeps one fast download from starving everybody else.
 RECORDS_AT_ONCE = 4
-PEEK_SIZE = 536  # a PROXY v2 header with every field that we accept
 
 # Seconds idle, seconds between probes, probes: a peer that vanished is noticed in two minutes.
 KEEPALIVE = (60, 15, 4)
@@ -169,39 +166,6 @@ class Stream(_Base):
             return main.CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
-
-    def peek_header(self, parse: Callable[[bytes], int | None]) -> None:
-        """Read a prefix before anything else.
-
-        `parse` gets what has come so far and says how many octets the prefix has, or None when it
-        has not ended yet; it may abort the connection. After the end the stream reads as before.
-        """
-        taken = b""
-
-        def peek() -> Any:
-            nonlocal taken
-            try:
-                data = self.socket.recv(PEEK_SIZE, socket.MSG_PEEK)
-            except BlockingIOError:
-                return None
-            except OSError:
-                return main.CONNECTION_LOST
-            if not data:
-                return main.CONNECTION_DONE
-            before = len(taken)
-            # The state is set before calling out: parse goes on with TLS or a protocol.
-            del self.doRead
-            end = parse(taken + data)
-            if end is None and not self._aborting:
-                # Its end has not come, so all of this is prefix; peeking again would spin.
-                taken += self.socket.recv(len(data))
-                self.doRead = peek  # type: ignore[method-assign]
-            return None if end is None else self._skip(end - before)
-
-        self.doRead = peek  # type: ignore[method-assign]
-
-    def _skip(self, octets: int) -> None:
-        self.socket.recv(octets)
 
     # TLS.
 

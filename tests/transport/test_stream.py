@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.transport.dialling import TransportReactor
 from authproxy.transport.dispatch import Dispatcher
+from authproxy.transport.peeking import peek_header
 from authproxy.transport.stream import Stream, TCPServer
 from benchmarks.records import Records
 
@@ -379,20 +380,20 @@ class PeekTests(SynchronousTestCase):
         return end + 1
 
     def test_whole(self) -> None:
-        self.pair.server.peek_header(self.parse)
+        peek_header(self.pair.server, self.parse)
         self.pair.client.write(b"HEADER\nrest")
         self.pair.turn()
         self.assertEqual((self.headers, self.pair.here.received), ([b"HEADER\n"], b"rest"))
 
     def test_byte_by_byte(self) -> None:
-        self.pair.server.peek_header(self.parse)
+        peek_header(self.pair.server, self.parse)
         for byte in b"HEADER\nrest":
             self.pair.client.write(bytes([byte]))
             self.pair.turn(3)
         self.assertEqual((self.headers, self.pair.here.received), ([b"HEADER\n"], b"rest"))
 
     def test_half_a_header_does_not_spin(self) -> None:
-        self.pair.server.peek_header(self.parse)
+        peek_header(self.pair.server, self.parse)
         self.pair.client.write(b"HEA")
         self.pair.turn(3)
         self.assertEqual(self.pair.dispatcher._epoll.poll(0), [])
@@ -409,7 +410,7 @@ class PeekTests(SynchronousTestCase):
                 )
             return end
 
-        self.pair.server.peek_header(parse)
+        peek_header(self.pair.server, parse)
         self.pair.client.write(b"HEADER\n")
         client = SSL.Context(SSL.TLS_METHOD)
         self.pair.client.start_tls(
