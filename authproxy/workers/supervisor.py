@@ -25,7 +25,6 @@ from twisted.logger import Logger
 
 from ..announcement import Announcement
 from ..counters import CERTIFICATES, Snapshot, lasting, total
-from ..linefile import LineFile
 from ..listeners import Listeners, Opened
 from ..loading import Loaded
 from ..notify import Notifier, status
@@ -33,13 +32,13 @@ from ..operations_log import THRESHOLD
 from ..settings import ListenAddress
 from ..transport.binding import bind
 from .handover import Addresses, Handover
+from .lines import AccessLines
 from .process import Worker
 
 TICK = 1.0  # seconds between two looks at the workers; they report as often
 MOST_SILENT = 20  # ticks: a worker that says nothing for so long hangs ...
 MOST_SILENT_AT_FIRST = 60  # ... or while it starts: a busy machine may need a while
 IMPATIENT = 1.0  # seconds that the second SIGTERM leaves to workers
-LINES_AGAIN = 0.05  # seconds until lines that stdout did not take are tried again
 # A worker that lived for so many seconds is replaced at once; one that dies young again and again
 # has a fault that a busy loop of starts would not cure.
 SETTLED = 10.0
@@ -90,9 +89,7 @@ class Supervisor(MultiService):
         self._announcement = announcement
         self._announced = False
         self._gone: Snapshot = {}  # what workers counted that are no more
-        # Opened now: a file may be one that only root may write, until twistd --uid.
-        self._lines = self._lines_before = LineFile(loaded.settings.log.access)
-        self._again: IDelayedCall | None = None  # when what stdout did not take is tried again
+        self._lines = AccessLines(reactor, loaded.settings.log.access)
         self._unix: dict[str, int] = {}  # path -> inode of the sockets that we made
         self._timers: list[LoopingCall] = []
         self._stopped: Deferred[None] | None = None
@@ -204,19 +201,8 @@ class Supervisor(MultiService):
         self._end_if_nobody_is_left()
 
     def access_lines(self, worker: Worker, lines: list[str]) -> None:
-        """One access log for all; what was served before a reload is in the one of before."""
-        (self._lines_before if worker.behind else self._lines).write(lines)
-        self._write_on()
-
-    def _write_on(self) -> None:
-        # A pipe that is full is read in a moment. A disk that is full is not: _tick is enough.
-        if self._lines.failing and self._again is None and self._loaded.settings.log.access == "-":
-            self._again = self._reactor.callLater(LINES_AGAIN, self._write_again)
-
-    def _write_again(self) -> None:
-        self._again = None
-        self._lines.flush()
-        self._write_on()
+        """What it served."""
+        self._lines.write(lines, worker.behind)
 
     def _replace(self, place: Place, worker: Worker, reason: str) -> None:
         if self._reactor.seconds() - worker.started >= SETTLED:
@@ -256,7 +242,7 @@ class Supervisor(MultiService):
         """
         self.listeners.open_new(loaded.settings.listen)
         try:
-            self._choose_log(loaded.settings.log.access)
+            self._lines.change(loaded.settings.log.access)
         except OSError:
             self.listeners.give_up()
             raise
@@ -272,13 +258,7 @@ class Supervisor(MultiService):
             for place in self.places
             if place.worker is not None
         ]
-        return DeferredList(told).addCallback(self._all_reloaded)
-
-    def _all_reloaded(self, _: Any) -> None:
-        before, self._lines_before = self._lines_before, self._lines
-        if before is not self._lines:
-            before.close()
-            self._lines.lost += before.lost
+        return DeferredList(told).addCallback(lambda _: self._lines.changed())
 
     def _reloaded(self, problem: str, worker: Worker) -> None:
         if problem:
@@ -288,10 +268,6 @@ class Supervisor(MultiService):
                 problem=problem,
             )
             worker.tell("drain")
-
-    def _choose_log(self, path: str) -> None:
-        if path != self._loaded.settings.log.access:
-            self._lines = LineFile(path)
 
     @property
     def draining(self) -> bool:
@@ -357,8 +333,5 @@ class Supervisor(MultiService):
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
         self._lines.close()
         self._stopped.callback(None)

@@ -24,12 +24,12 @@ from authproxy.loading import Loaded
 from authproxy.settings import Listen, ListenAddress, Log, Settings
 from authproxy.transport.binding import ListenError
 from authproxy.workers import process as worker_process
+from authproxy.workers.lines import LINES_AGAIN
 from authproxy.workers.supervisor import (
     BACKOFF,
     BACKOFF_MOST,
     GRACE,
     IMPATIENT,
-    LINES_AGAIN,
     MOST_SILENT,
     MOST_SILENT_AT_FIRST,
     SETTLED,
