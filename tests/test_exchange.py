@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from authproxy.errors import ConnectFailed, NotVerified, TimedOut
 from authproxy.exchange import PIECES
 from authproxy.settings import Limits, PoolSettings, Settings, SiteSettings, Timeouts, Upstream
-from authproxy.upstream.connection import MOST_INFORMATIONAL
+from authproxy.upstream.responses import MOST_INFORMATIONAL
 
 from .transports import FakeTransport
 from .world import OK, World, fields_of, get, say

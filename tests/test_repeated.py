@@ -193,7 +193,7 @@ class ResponseTests(_Tests):
         kept = []
         for path in (b"/1", b"/2"):
             exchange(world, client, get(path), self.ANSWERS[1])
-            kept.append(world.origins[0].protocol._head)
+            kept.append(world.origins[0].protocol._responses._head)
         self.assertIs(kept[0], kept[1])
         self.assertIsNotNone(kept[1].forwarded)
 
@@ -209,6 +209,6 @@ class ResponseTests(_Tests):
         answer = EMPTY.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * COMPARED + b"\r\n\r\n")
         client = world.client()
         exchange(world, client, get(), answer)
-        self.assertEqual(world.origins[0].protocol._head.octets, b"")
+        self.assertEqual(world.origins[0].protocol._responses._head.octets, b"")
         # Nor is it what no head at all repeats.
         self.assertIn(b" 502 ", exchange(world, client, get(), b"\r\n\r\n")[1])

@@ -2,153 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
-from authproxy.deadlines import NEVER, RESOLUTION, Deadlines
+from authproxy.deadlines import NEVER
 from authproxy.errors import ConnectionCut, TimedOut
-from authproxy.settings import Timeouts
-from authproxy.upstream import connection
-from authproxy.upstream.connection import MOST_INFORMATIONAL, Connection
-from authproxy.wire import serialise
-from authproxy.wire.errors import ProtocolError
-from authproxy.wire.heads import CHUNKED, Fields, HeadLimits, RequestHead, ResponseHead
-from authproxy.wire.responses import parse_response
+from authproxy.upstream.connection import Connection
+from authproxy.wire.heads import CHUNKED, Fields
 
-from ..transports import FakeTransport, connect
-
-LIMITS = HeadLimits(4096, 4096, 20)
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
-SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
+from .connections import ConnectionTests, head
 
 
-class FakeServer:
-    """What a connection tells its pool."""
-
-    upstream = "http://authentik.example:9000"
-
-    def __init__(self) -> None:
-        self.given_back: list[Connection] = []
-        self.forgotten: list[Connection] = []
-        self.pool = self
-
-    def give_back(self, connection: Connection) -> None:
-        self.given_back.append(connection)
-
-    def forget(self, connection: Connection) -> None:
-        self.forgotten.append(connection)
-
-
-class Lessee:
-    """Keeps what it is told; content is joined, so that segments do not show."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-        self.flushed = 0
-        self.failure: Exception | None = None
-
-    def _tell(self, *entry: Any) -> None:
-        self.told.append(entry)
-
-    def response_informational(self, head: ResponseHead) -> None:
-        self._tell("informational", head.status)
-
-    def response_whole(self, head: ResponseHead, content: bytes) -> None:
-        """Kept as its parts: most tests need not know in which way it was told."""
-        self.response_head(head)
-        if content:
-            self.response_content(content)
-        self.response_end([])
-
-    def response_head(self, head: ResponseHead) -> None:
-        self._tell("head", head.status)
-
-    def response_content(self, data: bytes) -> None:
-        if self.told[-1][0] == "content":
-            data = self.told.pop()[1] + data
-        self._tell("content", data)
-
-    def response_end(self, trailers: Fields) -> None:
-        self._tell("end", trailers)
-
-    def response_flush(self) -> None:
-        self.flushed += 1
-
-    def response_switching(self, head: ResponseHead, early: bytes) -> None:
-        self._tell("switching", early)
-
-    def upstream_failed(self, error: Exception) -> None:
-        self.failure = error
-        self._tell("failed", type(error))
-
-    def pause_request(self) -> None:
-        self._tell("pause")
-
-    def resume_request(self) -> None:
-        self._tell("resume")
-
-
-def head(method: bytes = b"GET", length: int = 0, upgrade: bool = False) -> RequestHead:
-    """A request head as forwarding makes it."""
-    fields: Fields = [(b"host", b"sso.example.com")]
-    if upgrade:
-        fields.append((b"sec-websocket-key", KEY))
-    return RequestHead(method, b"/", 11, fields, b"sso.example.com", length, upgrade=upgrade)
-
-
-class _Tests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.connect()
-
-    def connect(self) -> None:
-        """A new connection and a new lessee."""
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.deadlines = Deadlines(self.clock, self.clock.seconds)
-        self.deadlines.start()
-        self.lessee = Lessee()
-        self.server = FakeServer()
-        self.connection = Connection(
-            self.server,
-            self.deadlines,
-            Timeouts(),
-            LIMITS,
-            1234,  # type: ignore[arg-type]
-        )
-        self.transport: FakeTransport = connect(self.connection)
-
-    def start(self, method: bytes = b"GET") -> None:
-        self.send(head(method), b"", True)
-
-    def send(self, sent: RequestHead, content: bytes, ended: bool, trailers: Fields = []) -> None:  # noqa: B006
-        fields = serialise.section(sent.fields)
-        self.connection.start(self.lessee, sent, fields, content, ended, trailers)
-
-    def say(self, data: bytes) -> None:
-        self.connection.dataReceived(data)
-
-    def lose(self, error: Exception) -> None:
-        self.transport.connected = False
-        self.connection.connectionLost(Failure(error))
-
-    def advance(self, seconds: float) -> None:
-        self.clock.pump([RESOLUTION] * round(seconds / RESOLUTION))
-
-    def assert_gone(self) -> None:
-        """It was never given back, and nothing of it is left in the pool or among deadlines."""
-        self.assertEqual(self.server.given_back, [])
-        self.assertIn(self.connection, self.server.forgotten)
-        self.assertEqual(len(self.deadlines), 0)
-
-
-class RequestTests(_Tests):
+class RequestTests(ConnectionTests):
     def test_buffer_is_bounded_and_produced(self) -> None:
         self.assertEqual(self.transport.bufferSize, 1234)
         self.assertIs(self.transport.producer, self.connection)
@@ -183,92 +47,7 @@ class RequestTests(_Tests):
         self.assertEqual(self.lessee.told, [("pause",), ("resume",)])
 
 
-class ResponseTests(_Tests):
-    TABLE: tuple[tuple[bytes, bytes, list[bytes], Fields], ...] = (
-        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", [b"hello"], []),
-        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [], []),
-        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", [], []),
-        (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", [], []),
-        (
-            b"GET",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"2\r\nhe\r\n3\r\nllo\r\n0\r\nX: y\r\n\r\n",
-            [b"hello"],
-            [(b"x", b"y")],
-        ),
-    )
-
-    def test_however_it_is_cut(self) -> None:
-        for method, response, content, trailers in self.TABLE:
-            status = int(response[9:12])
-            expected = [("head", status), *(("content", c) for c in content), ("end", trailers)]
-            for cut in range(len(response)):
-                self.connect()
-                self.start(method)
-                if cut:
-                    self.say(response[:cut])
-                self.say(response[cut:])
-                self.assertEqual(self.lessee.told, expected, (response, cut))
-                self.assertEqual(self.server.given_back, [self.connection])
-                self.assertEqual(self.transport.ended, "")
-
-    def test_byte_by_byte(self) -> None:
-        for method, response, content, trailers in self.TABLE:
-            self.connect()
-            self.start(method)
-            for byte in response:
-                self.say(bytes([byte]))
-            expected = [("content", c) for c in content]
-            self.assertEqual(self.lessee.told[1:], [*expected, ("end", trailers)])
-            self.assertEqual(self.lessee.flushed, len(response) - 1)  # the end is its own flush
-
-    def test_a_head_that_drips_is_not_read_from_its_start_each_time(self) -> None:
-        given = 0
-
-        def parse(data: bytes, *arguments: Any) -> Any:
-            nonlocal given
-            given += len(data)
-            return parse_response(data, *arguments)
-
-        self.patch(connection, "parse_response", parse)
-        self.start()
-        head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 5\r\n\r\n"
-        for octet in head:
-            self.say(bytes([octet]))
-        self.say(b"hello")
-        self.assertEqual(self.lessee.told[1:], [("content", b"hello"), ("end", [])])
-        self.assertLess(given, 2 * len(head))
-
-    def test_each_segment_is_flushed_once(self) -> None:
-        self.start()
-        self.say(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
-        self.assertEqual(self.lessee.flushed, 1)
-
-    def test_informational_is_bounded(self) -> None:
-        self.start()
-        self.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" * MOST_INFORMATIONAL)
-        self.assertEqual(self.lessee.told, [("informational", 103)] * MOST_INFORMATIONAL)
-        self.say(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-        self.assertIsInstance(self.lessee.failure, ProtocolError)
-        self.assert_gone()
-
-    def test_bounds_are_for_each_request(self) -> None:
-        for _ in range(3):
-            self.start()
-            self.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" * MOST_INFORMATIONAL)
-            self.say(b"HTTP/1.1 204 No Content\r\n\r\n")
-        self.assertEqual(len(self.server.given_back), 3)
-        self.assertEqual(self.connection.requests, 3)
-
-    def test_silent_until_the_first_byte(self) -> None:
-        self.start()
-        self.assertTrue(self.connection.silent)
-        self.say(b"H")
-        self.assertFalse(self.connection.silent)
-        self.say(b"TTP/1.1 204 No Content\r\n\r\n")
-        self.start()
-        self.assertTrue(self.connection.silent)
-
+class ReuseTests(ConnectionTests):
     def test_what_keeps_it_from_being_used_again(self) -> None:
         for response, ended in (
             (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "lose"),
@@ -297,76 +76,13 @@ class ResponseTests(_Tests):
         self.say(b"HTTP/1.1 204 No Content\r\n\r\n")
         self.assertEqual(self.lessee.told, [("head", 204)] * 2)
 
-    def test_cancelled_by_what_it_tells(self) -> None:
-        """Nothing more is told to who gave the lease up in the middle of a segment."""
-        responses = (
-            ("response_informational", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
-            ("response_head", b""),
-            ("response_content", b""),
-        )
-        for name, before in responses:
-            for framing in (
-                b"Content-Length: 50\r\n\r\nhello",
-                b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-            ):
-                self.connect()
-                setattr(self.lessee, name, lambda _: self.connection.abort())
-                self.start()
-                self.say(before + b"HTTP/1.1 200 OK\r\n" + framing)
-                told = [entry[0] for entry in self.lessee.told]
-                self.assertEqual(told, ["head"] if name == "response_content" else [])
-                self.assert_gone()
-
     def test_bytes_that_nobody_asked_for(self) -> None:
         self.say(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
         self.assertEqual(self.transport.ended, "abort")
         self.assert_gone()
 
 
-class SwitchingTests(_Tests):
-    def upgrade(self) -> None:
-        self.send(head(upgrade=True), b"", True)
-
-    def test_proper(self) -> None:
-        self.upgrade()
-        self.say(SWITCHING + b"early")
-        self.assertEqual(self.lessee.told, [("switching", b"early")])
-        self.assertEqual(self.transport.ended, "")
-        self.assertIsNone(self.transport.producer)
-        self.assert_gone()  # the relay's now
-
-    def test_improper(self) -> None:
-        for bad in (
-            SWITCHING.replace(b"s3p", b"S3p"),
-            SWITCHING.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
-            SWITCHING.replace(b"Upgrade: websocket\r\n", b""),
-            SWITCHING.replace(b"Connection: Upgrade", b"Connection: close"),
-            SWITCHING.replace(b"Connection: Upgrade\r\n", b""),
-            SWITCHING.replace(b"HTTP/1.1", b"HTTP/1.0"),
-            b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        ):
-            self.connect()
-            self.upgrade()
-            self.say(bad)
-            self.assertEqual(self.lessee.told, [("failed", ProtocolError)], bad)
-            self.assertEqual(self.transport.ended, "abort")
-            self.assert_gone()
-
-    def test_unasked(self) -> None:
-        self.start()
-        self.say(SWITCHING)
-        self.assertEqual(self.lessee.told, [("failed", ProtocolError)])
-        self.assert_gone()
-
-    def test_the_key_of_an_earlier_request_does_not_count(self) -> None:
-        self.upgrade()
-        self.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-        self.start()
-        self.say(SWITCHING)
-        self.assertEqual(self.lessee.told[-1], ("failed", ProtocolError))
-
-
-class EndTests(_Tests):
+class EndTests(ConnectionTests):
     def test_cut(self) -> None:
         for response in (b"", b"HTTP/1.1 200", b"HTTP/1.1 100 Continue\r\n\r\n"):
             self.connect()
@@ -414,7 +130,7 @@ class EndTests(_Tests):
             self.assert_gone()
 
 
-class DeadlineTests(_Tests):
+class DeadlineTests(ConnectionTests):
     def test_first_byte(self) -> None:
         self.start()
         self.advance(61)
