@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import ConnectFailed, NotVerified, TimedOut, UpstreamError
 from ..wire.errors import ProtocolError
 from ..wire.heads import Fields, RequestHead, ResponseHead
+from .dials import Dial
 from .server import Server
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from twisted.internet.defer import Deferred
 
-Dial = Callable[[Server], "Deferred[Connection]"]
+    from .connection import Connection
 
 OK = "ok"
 # The results that are counted, each the label of a metric.

@@ -8,6 +8,7 @@ in doubt is never used again.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,18 @@ class Connection(protocol.Protocol):
     def __repr__(self) -> str:
         state = self.receive.__name__.lstrip("_").removeprefix("receive_")
         return f"<{type(self).__name__} {self.server.upstream} {state} requests={self.requests}>"
+
+    def alive(self) -> bool:
+        """Whether upstream has neither closed an idle connection nor said anything: what came since
+        the reactor's last turn is known to the kernel alone."""
+        try:
+            handle: socket.socket = self.transport.getHandle()
+            handle.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     # The request.
 

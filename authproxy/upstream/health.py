@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from ..deadlines import Deadlines
 from ..settings import HealthSettings
 from ..wire import serialise
-from .check import OK, Check, Dial
+from .check import OK, Check
+from .dials import Dial
 from .server import Server
 
 if TYPE_CHECKING:

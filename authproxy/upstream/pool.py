@@ -7,8 +7,7 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
   only when no other is up, one whose last dial failed not before its backoff is over, if there are
   others.
 - Whoever waits hears of a failed dial only when every server failed since the wait began. Nothing
-  was sent, so that holds for any method. Beside a slow dial another server is dialled; the idle
-  connections of the slow one are used as before, for it may only be busy.
+  was sent, so that holds for any method. Which server is dialled next is said by dials.py.
 - On a server the connection that was given back last goes first: the others age, and close.
 - More than pool.idle are kept for a moment only: who is busy needs them again at once.
 - Who waits is served in order, and each wait has a deadline.
@@ -17,27 +16,22 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
 
 from __future__ import annotations
 
-import socket
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..deadlines import NEVER, Deadlines
-from ..errors import ConnectFailed, NoCapacity, UpstreamError
+from ..errors import NoCapacity, UpstreamError
 from ..settings import PoolSettings, Upstream
 from ..sitecounts import SiteCounts
 from .connection import Connection
+from .dials import Dial, Dials
 from .room import LOOK, make_room
-from .server import Server
+from .server import Server, by_load
 
-# Seconds after which a dial is no longer waited for alone: another server is dialled beside it. One
-# that is there takes a few milliseconds, one behind a dead network all of timeouts.connect.
-SLOW_DIAL = 1.0
 # Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would
 # be dialled again and again: with 128 requests under way and 32 idle, 199 us each instead of 34.
 EXCESS = 2.0
@@ -62,37 +56,30 @@ class _Waiting(NamedTuple):
     waiter: Waiter
     until: float
     fresh: bool  # only a connection that never carried a request will do
-    failed: int  # how many dials had failed when the wait began
+    failures: int  # how many dials had failed when the wait began
 
 
 class Pool:
-    """The persistent connections of one site.
-
-    `dial(server)` makes a connection: a Deferred of an open Connection, or a failure whose value is
-    an UpstreamError. `counts` has what was counted of the site.
-    """
+    """The persistent connections of one site. `counts` has what was counted of it."""
 
     def __init__(
         self,
         upstreams: tuple[Upstream, ...],
         settings: PoolSettings,
         deadlines: Deadlines,
-        dial: Callable[[Server], Deferred[Connection]],
+        dial: Dial,
     ) -> None:
         self.servers = [Server(self, upstream) for upstream in upstreams]
         self.deadline = NEVER
         self.counts = SiteCounts()  # until it is a site's
-        self._failed = 0
+        self._dials = Dials(self.servers, deadlines, dial, self._dialled, self._dial_failed)
         self._settings = settings
         self._deadlines = deadlines
-        self._dial = dial
         self._queue: deque[_Waiting] = deque()
         self._closed = False
         self._retired = False
         self._making_room = False
         self._look_at = 0.0  # when it may be worth it again to look for who gives way
-        # When each becomes slow; NEVER for those that are. The oldest comes first.
-        self._dials_open: dict[Deferred[Connection], tuple[Server, float]] = {}
         deadlines.add(self)
 
     def __repr__(self) -> str:
@@ -129,7 +116,7 @@ class Pool:
         if waiting >= self._settings.waiting and not self._may_dial():
             raise NoCapacity("pool.waiting requests wait for an upstream connection already")
         until = self._deadlines.now() + self._settings.wait
-        self._queue.append(_Waiting(waiter, until, fresh, self._failed))
+        self._queue.append(_Waiting(waiter, until, fresh, self._dials.failures))
         self._assign()
         return None
 
@@ -183,10 +170,10 @@ class Pool:
     def _take_idle(self) -> Connection | None:
         now = self._deadlines.now()
         servers = self.servers
-        for server in servers if len(servers) == 1 else self._by_load():
+        for server in servers if len(servers) == 1 else by_load(servers, now):
             while server.idle:
                 connection = server.idle.pop()
-                if now - connection.idle_since < PEEK_AFTER or self._alive(connection):
+                if now - connection.idle_since < PEEK_AFTER or connection.alive():
                     server.leased += 1
                     self.counts.reuses += 1
                     connection.deadline = NEVER
@@ -197,23 +184,6 @@ class Pool:
             if server.failed_until <= now and not server.slow and self._may_dial():
                 return None  # the least loaded server first, even if that means a new connection
         return None
-
-    def _by_load(self) -> list[Server]:
-        """Servers in the order in which they should be asked."""
-        if len(self.servers) == 1:
-            return self.servers
-        now = self._deadlines.now()
-        return sorted(self.servers, key=lambda s: s.leased + s.dialling if s.well else s.rank(now))
-
-    def _alive(self, connection: Connection) -> bool:
-        try:
-            handle: socket.socket = connection.transport.getHandle()
-            handle.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False  # closed, or something that nobody asked for
 
     def _may_dial(self) -> bool:
         return self.open < self._settings.connections
@@ -228,10 +198,11 @@ class Pool:
             entry.waiter.leased(connection)
         dialling = sum(s.dialling - s.slow for s in self.servers)
         while dialling < len(self._queue) and self._may_dial() and not self._closed:
-            server, untried = self._next_to_dial()
+            server, untried = self._dials.next_server(self._queue[0].failures)
             if not untried and any(s.slow for s in self.servers):
                 break  # all failed, but for the slow ones: theirs is the last word
-            self._begin_dial(server)
+            self.counts.dials += 1
+            self._dials.begin(server)
             dialling += 1
         if dialling < len(self._queue) and not self._may_dial():
             self._make_room(len(self._queue) - dialling)
@@ -249,53 +220,29 @@ class Pool:
         finally:
             self._making_room = False
 
-    def _next_to_dial(self) -> tuple[Server, bool]:
-        """The server to dial, and whether it is one that was not tried in vain since who waits
-        first began to."""
-        began = self._queue[0].failed
-        servers = self._by_load()
-        untried = [s for s in servers if s.failed_last <= began and not s.slow]
-        return (untried or servers)[0], bool(untried)
-
     def _first_for_used(self) -> _Waiting | None:
         """The first in the queue that takes a connection that carried requests. Who wants a fresh
         one does so only where none is made and none may be."""
         for entry in self._queue:
-            if not entry.fresh or not (self._dials_open or self._may_dial()):
+            if not entry.fresh or not (self._dials.under_way or self._may_dial()):
                 return entry
         return None
 
-    def _begin_dial(self, server: Server) -> None:
-        server.dialling += 1
-        self.counts.dials += 1
-        slow_at = self._deadlines.now() + SLOW_DIAL if len(self.servers) > 1 else NEVER
-        dialling = self._dial(server)
-        self._dials_open[dialling] = server, slow_at
-        dialling.addBoth(self._dialled, server, dialling)
+    # What dials tell.
 
-    def _dialled(
-        self, result: Connection | Failure, server: Server, dialling: Deferred[Connection]
-    ) -> None:
-        if self._dials_open.pop(dialling, None) == (server, NEVER) and len(self.servers) > 1:
-            server.slow -= 1
-        server.dialling -= 1
-        if isinstance(result, Failure):
-            self._dial_failed(result, server)
-            return
-        server.recovered()
-        server.connections.add(result)
+    def _dialled(self, connection: Connection) -> None:
+        server = connection.server
+        server.connections.add(connection)
         server.leased += 1
         if self._queue:
             waiter, *_ = self._queue.popleft()
             self._watch()
-            waiter.leased(result)
+            waiter.leased(connection)
         else:
-            self.give_back(result)
+            self.give_back(connection)
 
-    def _dial_failed(self, reason: Failure, server: Server) -> None:
+    def _dial_failed(self, server: Server, reason: Failure) -> None:
         self.counts.dial_failures += 1
-        self._failed += 1
-        server.failed(self._failed, self._deadlines.now())
         if self._closed:
             return
         error = reason.value
@@ -303,11 +250,13 @@ class Pool:
             log.failure("Dialling {upstream} failed", reason, upstream=server.upstream)
             error = UpstreamError("an internal error while dialling")
         if len(self._queue) > sum(s.dialling for s in self.servers):
-            _, untried = self._next_to_dial()
+            _, untried = self._dials.next_server(self._queue[0].failures)
             if not untried:  # this dial was one waiter's last chance
                 waiter, *_ = self._queue.popleft()
                 waiter.lease_failed(error)
         self._assign()
+
+    # What checks, the clock and a reload tell.
 
     def mark(self, server: Server, down: bool) -> None:
         """What its checks say: whether a server is down, or (again or still) up."""
@@ -325,12 +274,7 @@ class Pool:
         overdue = []
         while self._queue and self._queue[0].until <= now:
             overdue.append(self._queue.popleft().waiter)
-        for dialling, (server, slow_at) in self._dials_open.items():
-            if slow_at <= now:
-                self._dials_open[dialling] = server, NEVER
-                server.slow += 1
-                if server.health is not None:
-                    server.health.doubt(now)
+        self._dials.become_slow(now)
         # Before calling out: who raises there must not stop the clock of all others.
         self._watch()
         for waiter in overdue:
@@ -344,18 +288,12 @@ class Pool:
             log.failure("A request could not go on with its connection")
 
     def _too_long(self) -> UpstreamError:
-        dialled = [server for server in self.servers if server.dialling]
-        if dialled:
-            names = " and ".join(server.name for server in dialled)
-            cause = "a firewall in between"
-            if any(s.upstream.kind == "tcp" and not s.upstream.is_address for s in dialled):
-                cause += ", or does this machine's DNS not answer"
-            return ConnectFailed(f"{names} made no connection within pool.wait. Is {cause}?")
-        return NoCapacity("no upstream connection was free within pool.wait")
+        no_place = "no upstream connection was free within pool.wait"
+        return self._dials.too_long() or NoCapacity(no_place)
 
-    def dial_with(self, dial: Callable[[Server], Deferred[Connection]]) -> None:
+    def dial_with(self, dial: Dial) -> None:
         """Make further connections this way."""
-        self._dial = dial
+        self._dials.dial = dial
 
     def retire(self) -> None:
         """Another pool takes new requests: serve those that are here, and keep no connection."""
@@ -371,9 +309,8 @@ class Pool:
         queue = self._queue
         self.deadline = NEVER
         if queue:
-            slow = (at for _, at in self._dials_open.values() if at < NEVER)
             full = NEVER if self._may_dial() else self._look_at
-            self.deadline = min(queue[0].until, next(slow, NEVER), full)
+            self.deadline = min(queue[0].until, self._dials.next_slow(), full)
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)
 
@@ -384,7 +321,6 @@ class Pool:
         while self._queue:
             waiter, *_ = self._queue.popleft()
             waiter.lease_failed(NoCapacity("the proxy is stopping"))
-        for dialling in list(self._dials_open):
-            dialling.cancel()
+        self._dials.give_up()
         for server in self.servers:
             server.wind_down()

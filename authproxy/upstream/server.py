@@ -1,7 +1,7 @@
 """Owns what is known of one upstream server: its connections, its load, and how well it does.
 
-What dials show (failures, backoff) and what checks say (`down`, health.py) meet here. Who is asked
-when follows from it, and is the pool's decision.
+What dials show (failures, backoff) and what checks say (`down`, health.py) meet here. In which
+order servers are asked follows from it; who gets which connection is the pool's decision.
 """
 
 from __future__ import annotations
@@ -120,3 +120,8 @@ class Server:
         if self.health is not None:
             self.health.close()
         self.close_idle()
+
+
+def by_load(servers: list[Server], now: float) -> list[Server]:
+    """Servers in the order in which they are to be asked."""
+    return sorted(servers, key=lambda s: s.leased + s.dialling if s.well else s.rank(now))

@@ -181,7 +181,7 @@ class OrderTests(SynchronousTestCase):
             result.errback(ConnectFailed("no descriptor is left"))
             return result
 
-        world.pool._dial = dial
+        world.pool.dial_with(dial)
 
     def test_trailers_and_a_reset_in_one_segment(self) -> None:
         """What is taken back is not begun, and the next request is no victim of it."""

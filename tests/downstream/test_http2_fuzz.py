@@ -107,7 +107,7 @@ def happen(world: World, client: Client, what: str) -> None:
     elif what == "switch" and open_ones:
         switch(open_ones[-1])
     elif what == "fail":
-        world.pool._dial = refuse
+        world.pool.dial_with(refuse)
     elif what == "hold":
         client.transport.reactor.outbox.transports = []
     elif what == "wait":

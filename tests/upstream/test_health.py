@@ -21,7 +21,7 @@ from authproxy.upstream.connection import Connection
 from authproxy.upstream.dialler import explain
 from authproxy.upstream.health import Health, watch
 from authproxy.upstream.pool import Pool
-from authproxy.upstream.server import Server
+from authproxy.upstream.server import Server, by_load
 from authproxy.wire.heads import HeadLimits
 
 from ..transports import FakeTransport, connect
@@ -385,7 +385,7 @@ class OrderTests(_Tests):
             else:
                 self.answered()
         self.assertEqual([server.down for server in pool.servers], [True, False])
-        self.assertEqual(pool._by_load()[0], pool.servers[1])
+        self.assertEqual(by_load(pool.servers, self.deadlines.now())[0], pool.servers[1])
 
 
 class SayingTests(_Tests):

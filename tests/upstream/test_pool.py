@@ -3,129 +3,19 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 
-from attrs import evolve
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
-
-from authproxy.deadlines import RESOLUTION, Deadlines
-from authproxy.errors import ConnectFailed, NoCapacity, UpstreamError
-from authproxy.settings import PoolSettings, Timeouts, Upstream
+from authproxy.deadlines import RESOLUTION
+from authproxy.errors import ConnectFailed, NoCapacity
+from authproxy.settings import PoolSettings
 from authproxy.upstream.connection import Connection
-from authproxy.upstream.pool import EXCESS, PEEK_AFTER, SLOW_DIAL, Pool
-from authproxy.upstream.server import BACKOFF, BACKOFF_MOST, Server
-from authproxy.wire.heads import HeadLimits, RequestHead
+from authproxy.upstream.dials import SLOW_DIAL
+from authproxy.upstream.pool import EXCESS, PEEK_AFTER, Pool
+from authproxy.upstream.server import BACKOFF, BACKOFF_MOST
 
-from ..transports import FakeTransport, connect
-
-HEAD = RequestHead(b"GET", b"/", 11, [(b"host", b"sso.example.com")], b"sso.example.com")
+from .pools import PoolTests
 
 
-class Waiter:
-    """An exchange as the pool knows it; it is a connection's lessee, too."""
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.error: UpstreamError | None = None
-        self.over = False
-
-    def leased(self, connection: Connection) -> None:
-        assert self.connection is None and self.error is None
-        self.connection = connection
-        connection.start(self, HEAD, b"", b"", True)
-
-    def lease_failed(self, error: UpstreamError) -> None:
-        assert self.connection is None and self.error is None
-        self.error = error
-
-    def end(self) -> None:
-        """Upstream answers: the connection is free."""
-        assert self.connection is not None
-        self.connection.dataReceived(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-    def response_whole(self, head: object, content: bytes) -> None:
-        self.over = True
-
-    def response_flush(self) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} was not expected")
-
-
-class _Tests(SynchronousTestCase):
-    def pool(self, servers: int = 1, **settings: Any) -> Pool:
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.deadlines = Deadlines(self.clock, self.clock.seconds)
-        self.deadlines.start()
-        self.dials: list[tuple[Deferred[Connection], Server]] = []
-        self.cancelled = 0
-        upstreams = tuple(Upstream("http", "tcp", f"10.0.0.{n}", 9000) for n in range(servers))
-        return Pool(upstreams, evolve(PoolSettings(), **settings), self.deadlines, self._dial)
-
-    def _dial(self, server: Server) -> Deferred[Connection]:
-        dialling: Deferred[Connection] = Deferred(self._cancel)
-        self.dials.append((dialling, server))
-        return dialling
-
-    def _cancel(self, dialling: Deferred[Connection]) -> None:
-        self.cancelled += 1
-        dialling.errback(ConnectFailed("cancelled"))
-
-    def dialled(self, index: int = 0) -> Connection:
-        dialling, server = self.dials.pop(index)
-        connection = Connection(server, self.deadlines, Timeouts(), HeadLimits())
-        connect(connection)
-        dialling.callback(connection)
-        return connection
-
-    def refused(self, index: int = 0) -> UpstreamError:
-        error = ConnectFailed("refused")
-        self.dials.pop(index)[0].errback(error)
-        return error
-
-    def take(self, pool: Pool, fresh: bool = False) -> Waiter:
-        waiter = Waiter()
-        connection = pool.take(waiter, fresh)
-        if connection is not None:
-            waiter.leased(connection)
-        return waiter
-
-    def served(self, pool: Pool, count: int = 1) -> list[Waiter]:
-        """So many leases at once, each on a connection of its own."""
-        waiters = [self.take(pool) for _ in range(count)]
-        while self.dials:
-            self.dialled()
-        return waiters
-
-    def idle(self, pool: Pool, count: int = 1) -> list[Connection]:
-        """So many idle connections, in the order in which they became idle."""
-        waiters = self.served(pool, count)
-        for waiter in waiters:
-            waiter.end()
-        return [waiter.connection for waiter in waiters if waiter.connection is not None]
-
-    def advance(self, seconds: float) -> None:
-        self.clock.pump([RESOLUTION] * round(seconds / RESOLUTION))
-
-    def transport(self, connection: Connection) -> FakeTransport:
-        transport: Any = connection.transport
-        return transport
-
-    def assert_idle(self, pool: Pool, *connections: Connection) -> None:
-        self.assertEqual(pool.servers[0].idle, list(connections))
-
-    def hang_up(self, connection: Connection) -> None:
-        self.transport(connection).connected = False
-        connection.connectionLost(Failure(ConnectionDone()))
-
-
-class LeaseTests(_Tests):
+class LeaseTests(PoolTests):
     def test_a_miss_dials(self) -> None:
         pool = self.pool()
         waiter = self.take(pool)
@@ -194,7 +84,7 @@ class LeaseTests(_Tests):
         )
 
 
-class CutTests(_Tests):
+class CutTests(PoolTests):
     def test_others_are_asked_first(self) -> None:
         pool = self.pool(2)
         [connection] = self.idle(pool)
@@ -236,7 +126,7 @@ class CutTests(_Tests):
         return pool.servers.index(self.dials[-1][1])
 
 
-class FreshTests(_Tests):
+class FreshTests(PoolTests):
     def test_idle_ones_are_left(self) -> None:
         pool = self.pool()
         [old] = self.idle(pool)
@@ -283,7 +173,7 @@ class _Dead:
         return b""
 
 
-class LimitTests(_Tests):
+class LimitTests(PoolTests):
     def test_connections(self) -> None:
         pool = self.pool(connections=2)
         _, second = self.served(pool, 2)
@@ -398,7 +288,7 @@ class LimitTests(_Tests):
         self.assert_idle(pool, kept)
 
 
-class ExpiryTests(_Tests):
+class ExpiryTests(PoolTests):
     def test_idle(self) -> None:
         pool = self.pool()
         [connection] = self.idle(pool)
@@ -440,7 +330,7 @@ class ExpiryTests(_Tests):
         self.assertIs(self.take(pool).connection, first)
 
 
-class LivenessTests(_Tests):
+class LivenessTests(PoolTests):
     """Over a real socket pair: what the kernel knows and no event has told yet."""
 
     def real(self, pool: Pool) -> tuple[Connection, socket.socket]:
@@ -490,13 +380,8 @@ class LivenessTests(_Tests):
         self.assertEqual((self.dials, pool.open), ([], 1))
 
 
-class ServerTests(_Tests):
+class ServerTests(PoolTests):
     """Several servers."""
-
-    def names(self, waiters: list[Waiter]) -> list[str]:
-        """The last digit of each one's server."""
-        connections = [waiter.connection for waiter in waiters]
-        return [connection.server.upstream.host[-1] for connection in connections if connection]
 
     def test_least_connections(self) -> None:
         pool = self.pool(3)
@@ -528,31 +413,6 @@ class ServerTests(_Tests):
         waiter = self.take(pool)
         self.assertIs(waiter.connection, waiters[0].connection)
 
-    def test_the_next_server_is_tried(self) -> None:
-        """Nothing was sent: for any method."""
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.assertEqual(self.dials[0][1], pool.servers[0])
-        self.refused()
-        self.assertIsNone(waiter.error)
-        self.assertEqual(self.dials[0][1], pool.servers[1])
-        self.dialled()
-        self.assertEqual(self.names([waiter]), ["1"])
-
-    def test_the_last_one_fails(self) -> None:
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.refused()
-        error = self.refused()
-        self.assertIs(waiter.error, error)
-        self.assertEqual((self.dials, pool.open), ([], 0))
-
-    def test_each_failed_dial_ends_one_wait(self) -> None:
-        pool = self.pool()
-        waiters = [self.take(pool) for _ in range(3)]
-        errors = [self.refused() for _ in range(3)]
-        self.assertEqual([waiter.error for waiter in waiters], errors)
-
     def test_backoff(self) -> None:
         pool = self.pool(2)
         first = self.take(pool)
@@ -583,58 +443,8 @@ class ServerTests(_Tests):
         self.dialled()
         self.assertEqual((server.failures, server.failed_until), (0, 0))
 
-    def test_a_single_server_is_dialled_in_its_backoff_too(self) -> None:
-        pool = self.pool()
-        for _ in range(3):
-            self.take(pool)
-            self.refused()
-        self.take(pool)
-        self.assertEqual(len(self.dials), 1)
 
-    def test_all_failed(self) -> None:
-        """Each request tries all of them, the one that failed longest ago first: the first that is
-        back is found."""
-        pool = self.pool(2)
-        first = self.take(pool)
-        self.refused()
-        self.advance(RESOLUTION)
-        self.refused()
-        self.assertIsNotNone(first.error)
-        second = self.take(pool)
-        self.assertEqual(self.dials[0][1], pool.servers[0])
-        self.refused()
-        self.assertIsNone(second.error)
-        self.assertEqual(self.dials[0][1], pool.servers[1])
-        self.dialled()
-        self.assertEqual(self.names([second]), ["1"])
-
-    def test_many_wait_while_all_fail(self) -> None:
-        """Each hears of it once, and no more is dialled than they could use."""
-        pool = self.pool(2)
-        waiters = [self.take(pool) for _ in range(5)]
-        while self.dials:
-            self.refused()
-        self.assertNotIn(None, [waiter.error for waiter in waiters])
-        self.assertLessEqual(pool.counts.dials, 2 * len(waiters))
-        self.assertEqual((pool.open, pool.waiting), (0, 0))
-
-    def test_idle_connections_of_a_server_that_failed_are_still_good(self) -> None:
-        pool = self.pool()
-        _, second = self.served(pool, 2)
-        self.take(pool)
-        self.refused()
-        second.end()
-        self.assertIs(self.take(pool).connection, second.connection)
-
-    def test_an_error_that_is_none_of_ours(self) -> None:
-        pool = self.pool()
-        waiter = self.take(pool)
-        self.dials.pop()[0].errback(RuntimeError("a bug"))
-        self.assertIsInstance(waiter.error, UpstreamError)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-
-class DownTests(_Tests):
+class DownTests(PoolTests):
     """What checks say of servers decides their order, and nothing else."""
 
     def hosts(self) -> list[str]:
@@ -722,90 +532,7 @@ class DownTests(_Tests):
         self.assertIsNotNone(waiter.connection)
 
 
-class SlowDialTests(_Tests):
-    """A server behind a dead network answers nothing at all."""
-
-    def test_another_is_dialled_beside_it(self) -> None:
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.advance(SLOW_DIAL - RESOLUTION)
-        self.assertEqual(len(self.dials), 1)
-        self.advance(RESOLUTION)
-        self.assertEqual([server for _, server in self.dials], pool.servers)
-        self.dialled(1)
-        self.assertIs(waiter.connection and waiter.connection.server, pool.servers[1])
-
-    def test_who_comes_next_does_not_wait(self) -> None:
-        pool = self.pool(2)
-        self.take(pool)
-        self.advance(SLOW_DIAL)
-        self.dialled(1)
-        self.take(pool)
-        self.assertIs(self.dials[-1][1], pool.servers[1])
-
-    def test_idle_connections_of_the_slow_one(self) -> None:
-        """It may only be busy: all requests at once would be too much for the other."""
-        pool = self.pool(2)
-        waiters = self.served(pool, 2)
-        waiters[0].end()
-        busy = self.take(pool)
-        again = self.take(pool)
-        self.advance(SLOW_DIAL)
-        self.assertEqual([server.slow for server in pool.servers], [1, 0])
-        assert busy.connection is not None
-        busy.end()
-        self.assertIs(again.connection, busy.connection)
-        again.end()
-        self.assertIs(self.take(pool).connection, busy.connection)
-
-    def test_it_succeeds_after_all(self) -> None:
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.advance(SLOW_DIAL)
-        slow = self.dialled(0)
-        self.assertIs(waiter.connection, slow)
-        kept = self.dialled()
-        self.assertEqual(pool.servers[1].idle, [kept])
-        self.assertEqual([server.slow for server in pool.servers], [0, 0])
-        self.assertEqual([server.dialling for server in pool.servers], [0, 0])
-
-    def test_all_others_fail(self) -> None:
-        """The slow one has the last word, and nobody dials again and again meanwhile."""
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.advance(SLOW_DIAL)
-        self.refused(1)
-        self.assertIsNone(waiter.error)
-        self.advance(SLOW_DIAL)
-        self.assertEqual((len(self.dials), pool.counts.dials), (1, 2))
-        error = self.refused()
-        self.assertIs(waiter.error, error)
-        self.assertEqual([server.slow for server in pool.servers], [0, 0])
-
-    def test_all_are_slow(self) -> None:
-        pool = self.pool(2)
-        waiter = self.take(pool)
-        self.advance(2 * SLOW_DIAL + RESOLUTION)
-        self.assertEqual(pool.counts.dials, 2)
-        self.advance(5)
-        self.assertIsInstance(waiter.error, ConnectFailed)
-
-    def test_the_only_server(self) -> None:
-        pool = self.pool()
-        self.take(pool)
-        self.advance(SLOW_DIAL + 1)
-        self.assertEqual((pool.counts.dials, pool.servers[0].slow), (1, 0))
-        self.dialled()
-        self.assertEqual((pool.servers[0].dialling, pool.servers[0].slow), (0, 0))
-
-    def test_nobody_waits_any_longer(self) -> None:
-        pool = self.pool(2)
-        pool.forget_waiter(self.take(pool))
-        self.advance(SLOW_DIAL + 1)
-        self.assertEqual(pool.counts.dials, 1)
-
-
-class CloseTests(_Tests):
+class CloseTests(PoolTests):
     def test_everything_ends(self) -> None:
         pool = self.pool(connections=2)
         [busy] = self.served(pool)
@@ -833,7 +560,7 @@ class CloseTests(_Tests):
         pool = self.pool()
         self.take(pool)
         dialling, server = self.dials.pop()
-        pool._dials_open.clear()
+        pool._dials.under_way.clear()
         pool.close()
         self.dials.append((dialling, server))
         connection = self.dialled()
@@ -841,7 +568,7 @@ class CloseTests(_Tests):
         self.assertEqual(pool.open, 0)
 
 
-class RetireTests(_Tests):
+class RetireTests(PoolTests):
     """Other settings have another pool; who is in this one is served."""
 
     def test_idle_ones_close_and_busy_ones_when_they_come_back(self) -> None:
