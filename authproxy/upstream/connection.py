@@ -65,7 +65,8 @@ class Connection(protocol.Protocol):
         self.paused = False
         self.opened_at = deadlines.now()
         self.idle_since = self.opened_at
-        # Given the connection with the bytes: a bound method of it would be a reference cycle.
+        # It is given the connection with the bytes: a bound method of ours would be a reference
+        # cycle.
         self.receive: Callable[[Connection, bytes], None] = self._receive_idle
         self._responses = Responses(limits, deadlines.now, timeouts.upstream_idle)
         self._deadlines = deadlines
@@ -90,7 +91,7 @@ class Connection(protocol.Protocol):
             return True
         except OSError:
             return False
-        return False
+        return False  # closed, or something that nobody asked for
 
     # The request.
 
