@@ -233,8 +233,10 @@ class Turns:
             if not outgoing.unfinished:
                 continue  # it was reset meanwhile
             made += outgoing.send_some(window)
+            if outgoing.waits:
+                continue  # nothing of it went out
             self._frames.earn(EARNED)
-            if outgoing.unfinished and not outgoing.waits:
+            if outgoing.unfinished:
                 self.queue(outgoing)
             if made >= WRITE_SIZE:  # does the transport take more?
                 self._sent += made

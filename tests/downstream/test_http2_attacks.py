@@ -151,6 +151,17 @@ class FloodTests(_Tests):
             self.assertLess(self.flood(client, frame), FRAMES + 10)
             self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
 
+    def test_settings_while_streams_wait_for_their_windows(self) -> None:
+        """Of a stream that has no window nothing goes out, so it allows nothing."""
+        client = self.client()
+        client.h2.update_settings({4: 0})
+        client.talk()
+        for _ in range(5):
+            client.ask()
+            say(client.world.origins[-1], OK)
+        self.assertLess(self.flood(client, SettingsFrame(0)), FRAMES + 100)
+        self.assert_goaway(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
     def test_ordinary_frames_are_not_a_flood(self) -> None:
         """A client that opens its windows for all that it gets, request after request."""
         client = self.client(requests_per_connection=10_000)
