@@ -67,4 +67,5 @@ class RequestContent:
         """The client may send; its rate is measured from here."""
         now = self._gateway.now()
         self._pace.restart(now)
-        self._connection.deadline = now + self._gateway.timeouts.body_idle
+        if not self._connection.blocked:
+            self._connection.deadline = now + self._gateway.timeouts.body_idle

@@ -223,7 +223,8 @@ class Connection(protocol.Protocol):
         """Upstream takes no more of the request."""
         if self.content is not None and not self.stopped:
             self.stopped = True
-            self.deadline = NEVER  # it is not the client who is slow
+            if not self.blocked:  # else the write stall's runs: upstream may wait for that
+                self.deadline = NEVER  # it is not the client who is slow
             self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
@@ -251,9 +252,10 @@ class Connection(protocol.Protocol):
     # Backpressure: we are the producer that the client's transport pauses.
 
     def pauseProducing(self) -> None:
-        """The client does not take what we write."""
-        self.blocked = True
-        self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
+        """The client does not take what we write. Said with each write, measured from the first."""
+        if not self.blocked:
+            self.blocked = True
+            self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
         if self.exchange is not None:
             self.exchange.pause_response()
 

@@ -411,6 +411,37 @@ class DeadlineTests(_Tests):
         self.assertEqual((client.ended, origin.ended), ("abort", "abort"))
         self.assertEqual(len(world.access.lines), 1)
 
+    def test_a_client_that_does_not_read_while_upstream_does_not_either(self) -> None:
+        """Upstream answers before it has read the request, and then waits for its answer to be
+        taken. What upstream says of the request does not change until when the client may wait."""
+        takes, says = "pauseProducing", "resumeProducing"
+        for later in ((takes,), (takes, says), (takes, says, takes)):
+            world = self.world(body_collect=10)
+            client = world.client()
+            say(client, get(b"/", b"Content-Length: 1000000", method=b"POST") + b"x" * 20)
+            [origin] = world.origins
+            say(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 100000)
+            client.buffered = 100000
+            client.protocol.pauseProducing()
+            world.advance(50)
+            for word in later:
+                getattr(origin.protocol, word)()
+            world.advance(12)
+            self.assertEqual((client.ended, origin.ended), ("abort", "abort"), later)
+            self.assertEqual(world.gateway.exchanges, 0)
+
+    def test_what_is_written_to_who_does_not_read_gives_no_time(self) -> None:
+        """The transport asks for a pause with each write."""
+        world = self.world()
+        client = world.client()
+        say(client, get())
+        say(world.origins[0], b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 100000)
+        client.buffered = 100000
+        for _ in range(7):
+            client.protocol.pauseProducing()
+            world.advance(10)
+        self.assertEqual(client.ended, "abort")
+
     def test_a_client_that_reads_slowly_but_enough(self) -> None:
         world = self.world()
         client = world.client()
