@@ -253,7 +253,10 @@ class Turns:
     # The transport's producer.
 
     def pauseProducing(self) -> None:
-        """The client does not take what we write."""
+        """The client does not take what we write. Said with each write, an answer to a PING too,
+        and measured from the first."""
+        if self._blocked:
+            return
         self._blocked = True
         self._stalled = False
         self.deadline = self._uptake.restart(self._transport.outstanding, self.gateway.now())

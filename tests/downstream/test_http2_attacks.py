@@ -370,6 +370,16 @@ class StallTests(_Tests):
         client.transport.finish()
         self.assertEqual(client.world.gateway.exchanges, 0)
 
+    def test_pings_of_who_does_not_read(self) -> None:
+        """The transport asks for a pause with each answer that is written: no more time for that."""
+        client, _, _ = self.opened(90_000)
+        client.transport.buffered = 100_000
+        for _ in range(7):
+            client.raw(PingFrame(0, b"12345678"))
+            client.server.turns.pauseProducing()
+            client.world.advance(10)
+        self.assertEqual(client.transport.ended, "abort")
+
     def test_upstream_waits_for_its_own_stream_only(self) -> None:
         client = self.client()
         client.h2.update_settings({4: 100})

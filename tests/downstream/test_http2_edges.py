@@ -344,6 +344,7 @@ class WindowTests(SynchronousTestCase):
             self.assertEqual(transport.ended, "")
             self.world.advance(2)
             self.assertEqual(transport.ended, ended)
+            self.client.server.turns.resumeProducing()
         self.assertEqual(self.world.gateway.refused["the client did not read its response"], 1)
 
     def test_tcp_that_takes_everything_in_time(self) -> None:
