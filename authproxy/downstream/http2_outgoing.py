@@ -49,6 +49,7 @@ class Outgoing:
     """
 
     __slots__ = (
+        "_all_before",
         "_ended",
         "_number",
         "_pending",
@@ -76,7 +77,7 @@ class Outgoing:
         self._start = 0
         self._ended = False
         self._trailers: Fields = []
-        self._sent = self._sent_before = 0
+        self._sent = self._sent_before = self._all_before = 0
 
     @property
     def pending(self) -> int:
@@ -142,12 +143,21 @@ class Outgoing:
     def _measure(self) -> None:
         gateway = self._turns.gateway
         self._sent_before = self._sent
+        self._all_before = self._turns.sent
         self.deadline = gateway.now() + gateway.timeouts.write_stall
         gateway.deadlines.add(self)
 
     def deadline_passed(self, now: float) -> None:
-        """It had to wait for its window. Does the client take nearly nothing?"""
-        if self.waits and self._turns.too_little(self._sent - self._sent_before):
+        """It had to wait for its window. Does the client take nearly nothing?
+
+        Of a stream whose own window has room by now, or all streams: else both windows could be
+        opened in turn, a few octets each, for ever. (Of what the kernel holds the turns know.)
+        """
+        turns = self._turns
+        taken = self._sent - self._sent_before
+        if not self.waits:
+            taken = turns.sent - self._all_before
+        if turns.too_little(taken) and (self.waits or not turns.blocked):
             self.deadline = NEVER
             self._sender.response_stalled()
         else:
@@ -167,7 +177,8 @@ class Outgoing:
 class Turns:
     """What all streams of one connection have to send. `buffer` bounds, about, what waits of one.
 
-    `octets` is what waits of all. `frames` is what the client may send of frames that carry
+    `octets` is what waits of all, `sent` what went out, of content; `blocked` says that the
+    client's kernel takes no more. `frames` is what the client may send of frames that carry
     nothing: each of ours allows some.
     """
 
@@ -185,9 +196,9 @@ class Turns:
         self._frames = frames
         self._queue: deque[Outgoing] = deque()
         self._flushing = False  # send_unsent will be called
-        self._blocked = False  # the client's kernel takes no more
+        self.blocked = False
         self._stalled = False  # its connection window is empty, and there is something for it
-        self._sent = self._sent_before = 0
+        self.sent = self._sent_before = 0
         self._uptake = Uptake(gateway.limits, gateway.timeouts)
         transport.registerProducer(self, True)
         gateway.deadlines.add(self)
@@ -224,7 +235,7 @@ class Turns:
     def _send_in_turn(self) -> None:
         queue, h2 = self._queue, self.h2
         made = 0
-        while queue and not self._blocked:
+        while queue and not self.blocked:
             window = min(h2.outbound_flow_control_window, LARGEST_FRAME)
             if window <= 0 and queue[0].pending:
                 break  # nobody's turn: it is the connection's
@@ -239,14 +250,14 @@ class Turns:
             if outgoing.unfinished:
                 self.queue(outgoing)
             if made >= WRITE_SIZE:  # does the transport take more?
-                self._sent += made
+                self.sent += made
                 made = 0
                 self._transport.write(h2.data_to_send())
-        self._sent += made
+        self.sent += made
         data = h2.data_to_send()
         if data:
             self._transport.write(data)
-        if not self._blocked and bool(queue) is not self._stalled:
+        if not self.blocked and bool(queue) is not self._stalled:
             self._stalled = not self._stalled
             self._measure()
 
@@ -255,15 +266,15 @@ class Turns:
     def pauseProducing(self) -> None:
         """The client does not take what we write. Said with each write, an answer to a PING too,
         and measured from the first."""
-        if self._blocked:
+        if self.blocked:
             return
-        self._blocked = True
+        self.blocked = True
         self._stalled = False
         self.deadline = self._uptake.restart(self._transport.outstanding, self.gateway.now())
 
     def resumeProducing(self) -> None:
         """It took everything."""
-        self._blocked = False
+        self.blocked = False
         self.deadline = NEVER
         self.flush()
 
@@ -279,19 +290,19 @@ class Turns:
 
     def _measure(self) -> None:
         """Begin, or cease, to measure what the client takes of its connection window."""
-        self._sent_before = self._sent
+        self._sent_before = self.sent
         self.deadline = NEVER
         if self._stalled:
             self.deadline = self.gateway.now() + self.gateway.timeouts.write_stall
 
     def deadline_passed(self, now: float) -> None:
         """It could not send for long: was it nearly nothing?"""
-        if self._blocked:
+        if self.blocked:
             outstanding = self._transport.outstanding
             stalled = self._uptake.too_little(outstanding)
             self.deadline = self._uptake.restart(outstanding, now)
         else:
-            stalled = self.too_little(self._sent - self._sent_before)
+            stalled = self.too_little(self.sent - self._sent_before)
             self._measure()
         if stalled:
             self.shed()

@@ -380,6 +380,27 @@ class StallTests(_Tests):
             client.world.advance(10)
         self.assertEqual(client.transport.ended, "abort")
 
+    def test_windows_that_are_opened_in_turn(self) -> None:
+        """Now its own is what the stream waits for, now the connection's."""
+        client, number, _ = self.opened(90_000)
+        for _ in range(5):
+            client.raw(SettingsFrame(0, {4: 65_635}), WindowUpdateFrame(0, 1))  # its own has room
+            client.world.advance(40)
+            client.raw(SettingsFrame(0, {4: 65_535}), WindowUpdateFrame(0, 1))
+            client.world.advance(2)
+        resets = [f for f in frames_of(client.transport.take()) if isinstance(f, RstStreamFrame)]
+        self.assertEqual([frame.stream_id for frame in resets], [number])
+
+    def test_a_stream_behind_others(self) -> None:
+        """It gets nothing for long, since they get what the connection's window has."""
+        client, number, _ = self.opened(90_000, window=1 << 20)
+        for _ in range(30):
+            client.world.advance(5)
+            client.h2.increment_flow_control_window(100)
+            client.talk()
+            client.server.turns.sent += 3000  # to others
+        self.assertIsNone(client.reset(number))
+
     def test_upstream_waits_for_its_own_stream_only(self) -> None:
         client = self.client()
         client.h2.update_settings({4: 100})
