@@ -1,7 +1,10 @@
-"""Owns how much of responses waits for clients in all HTTP/2 connections together.
+"""Owns how much waits for clients in all HTTP/2 connections together: of their responses, and
+large heads of requests that run.
 
-limits.buffer bounds it for each stream. But what fits into that is taken from upstream whole, so a
-client that never opens its windows can have 12 MiB on each connection for 4 kB of requests.
+limits.buffer bounds the first for each stream. But what fits into that is taken from upstream
+whole, so a client that never opens its windows can have 12 MiB on each connection for 4 kB of
+requests. And HPACK makes heads of 64 KiB of a few octets each: 100 requests whose content does not
+come had 6 MiB for 7 kB.
 """
 
 from __future__ import annotations

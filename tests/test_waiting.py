@@ -9,7 +9,7 @@ from authproxy import waiting
 from authproxy.settings import Settings
 from authproxy.waiting import Waiting
 
-from .http2_client import Client
+from .http2_client import Client, request
 from .world import World, say
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000
@@ -62,6 +62,39 @@ class WaitingTests(SynchronousTestCase):
         self.ask(client)
         client.transport.finish()
         self.assertEqual((self.octets, self.world.gateway.waiting.holders), (0, set()))
+
+    def test_heads_that_unpack(self) -> None:
+        """Those of requests that run: HPACK makes 32 kB of a few octets, as often as one likes."""
+        client = self.client(60_000)
+        fields = request(b"/", *[(b"a", b"x" * 4000)] * 8, method=b"POST")
+        numbers = []
+        for _ in range(3):
+            numbers.append(number := client.h2.get_next_available_stream_id())
+            client.h2.send_headers(number, fields)
+        client.talk()
+        self.assertEqual(self.octets // 3 // 1000, 32)
+        client.h2.send_data(numbers[0], b"", end_stream=True)
+        client.talk()
+        say(self.world.origins[-1], b"HTTP/1.1 204 No Content\r\n\r\n")
+        client.h2.reset_stream(numbers[1])
+        client.talk()
+        self.assertEqual(self.octets // 1000, 32)
+        self.patch(waiting, "MOST", 50_000)
+        client.h2.send_headers(client.h2.get_next_available_stream_id(), fields)
+        client.talk()
+        self.world.advance(1)
+        self.assertEqual(client.transport.ended, "abort")
+        client.transport.finish()
+        self.assertEqual((self.octets, self.world.gateway.exchanges), (0, 0))
+
+    def test_large_heads_are_not_kept_for_the_next(self) -> None:
+        """By a connection that is idle."""
+        client = self.client(60_000)
+        client.ask(request(b"/", *[(b"a", b"x" * 4000)] * 8))
+        say(self.world.origins[-1], b"HTTP/1.1 204 No Content\r\n\r\n")
+        client.talk()
+        self.assertIsNone(client.server._head)
+        self.assertEqual(self.octets, 0)
 
     def test_those_with_most_are_ended(self) -> None:
         """Until a fourth is free; nobody, where all of it is there."""

@@ -36,7 +36,7 @@ from ..wire.heads import RequestHead, ResponseHead
 from .http2_gate import ConnectionFault, Gate
 from .http2_library import NO_LIMIT, follow_table_size, goaway_frame, server
 from .http2_outgoing import EARNED, Turns
-from .http2_stream import Stream
+from .http2_stream import LARGE_HEAD, Stream
 from .lingering import Lingering
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ class Connection(protocol.Protocol):
         if before is None or head.fields is not before.fields:  # else the same says the same
             self._client = trust.identify(head, self._peer, gateway.networks)
         stream.begin(head, self._client, now)
+        if len(head.forwarded) > LARGE_HEAD:
+            self._head = None  # thousands of idle connections would hold one each
 
     def _open_websocket(self, head: RequestHead) -> None:
         if not self.gateway.settings.listen.http2_websockets:

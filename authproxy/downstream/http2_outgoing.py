@@ -177,9 +177,9 @@ class Outgoing:
 class Turns:
     """What all streams of one connection have to send. `buffer` bounds, about, what waits of one.
 
-    `octets` is what waits of all, `sent` what went out, of content; `blocked` says that the
-    client's kernel takes no more. `frames` is what the client may send of frames that carry
-    nothing: each of ours allows some.
+    `octets` is what waits of all, and large heads of requests; `sent` what went out, of content.
+    `blocked` says that the client's kernel takes no more. `frames` is what the client may send of
+    frames that carry nothing: each of ours allows some.
     """
 
     def __init__(
@@ -305,11 +305,12 @@ class Turns:
             stalled = self.too_little(self.sent - self._sent_before)
             self._measure()
         if stalled:
-            self.shed()
+            self.gateway.count_refused("the client did not read its response")
+            self._transport.abortConnection()
 
     def shed(self) -> None:
-        """The client takes too little, or has more than others of what waits in all."""
-        self.gateway.count_refused("the client did not read its response")
+        """The client has more than others of what waits in all."""
+        self.gateway.count_refused("more waits for one client than for others, too much for all")
         self._transport.abortConnection()
 
     def close(self) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ..transport.stream import Stream as Transport
     from .http2 import Connection
 
+# HPACK makes as many octets of a head of a few: more than this is counted while its request runs.
+LARGE_HEAD = 8192
+
 
 class Stream:
     """A stream of `connection`, with this number. `ended`: its request has no content."""
@@ -39,6 +42,7 @@ class Stream:
         "_done",
         "_exchange",
         "_held_back",
+        "_large",
         "_number",
         "_outgoing",
         "_pace",
@@ -59,6 +63,7 @@ class Stream:
         self._pace: Pace | None = None  # of content that is expected
         self._held_back = False  # upstream takes no more of the request
         self._unacknowledged = 0
+        self._large = 0  # octets of a head that is worth being counted
         self._done = False  # the response is out
         self._closing = False  # do not wait for the client's end of a tunnel
 
@@ -83,6 +88,9 @@ class Stream:
             if not head.expects_continue:  # who waits for a 100 has his time from then on
                 self._await_content()
         exchange.begin()
+        if len(head.forwarded) > LARGE_HEAD and self._exchange is exchange:
+            self._large = len(head.forwarded)
+            self._connection.turns.changed(self._large)
 
     def _await_content(self) -> None:
         """The client's time and rate are measured from here."""
@@ -329,6 +337,9 @@ class Stream:
     def _leave(self) -> None:
         self._exchange = self._pace = self._tunnel = None
         self._outgoing.forget()
+        if self._large:
+            self._connection.turns.changed(-self._large)
+            self._large = 0
         self.deadline = NEVER
         self.gateway.deadlines.discard(self)
         self._acknowledge()  # for the connection's window
