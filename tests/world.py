@@ -61,9 +61,20 @@ class FakeOpening:
         self.nameless = False
         self.secure = secure
         self.is_proven = False
+        self.tunnels = 0
+        self.most_tunnels = 10
 
     def proven(self) -> None:
         self.is_proven = True
+
+    def begin_tunnel(self) -> bool:
+        if self.tunnels >= self.most_tunnels:
+            return False
+        self.tunnels += 1
+        return True
+
+    def end_tunnel(self) -> None:
+        self.tunnels -= 1
 
 
 class World:

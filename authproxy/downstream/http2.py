@@ -205,6 +205,8 @@ class Connection(protocol.Protocol):
     def _open_websocket(self, head: RequestHead) -> None:
         if not self.gateway.settings.listen.http2_websockets:
             raise ProtocolError(405, "the method is not allowed here")
+        if not self.opening.begin_tunnel():  # ended by the stream
+            raise ProtocolError(503, "as many connections as there may be", "limits.connections")
         # HTTP/1.1 has a key that proves that the server read it (RFC 6455 4.1).
         key = base64.b64encode(secrets.token_bytes(16))
         head.fields.append((b"sec-websocket-key", key))

@@ -50,6 +50,7 @@ class Outgoing:
 
     __slots__ = (
         "_all_before",
+        "_beside",
         "_ended",
         "_number",
         "_pending",
@@ -73,6 +74,7 @@ class Outgoing:
         self._turns = turns
         self._number = number
         self._sender = sender
+        self._beside = 0
         self._pending = b""  # from _start on
         self._start = 0
         self._ended = False
@@ -98,6 +100,11 @@ class Outgoing:
         self._turns.changed(len(data))
         self.full = len(self._pending) > self._turns.buffer
         self._turns.queue(self)
+
+    def count_beside(self, octets: int) -> None:
+        """So many are kept until the end, of the request."""
+        self._beside = octets
+        self._turns.changed(octets)
 
     def end(self, trailers: Fields) -> None:
         """The content is complete."""
@@ -169,6 +176,9 @@ class Outgoing:
             self._turns.changed(-self.pending)
             self._pending = b""
             self._start = 0
+        if self._beside:
+            self._turns.changed(-self._beside)
+            self._beside = 0
         self._ended = False
         self.deadline = NEVER
         self._turns.gateway.deadlines.discard(self)

@@ -42,7 +42,6 @@ class Stream:
         "_done",
         "_exchange",
         "_held_back",
-        "_large",
         "_number",
         "_outgoing",
         "_pace",
@@ -63,7 +62,6 @@ class Stream:
         self._pace: Pace | None = None  # of content that is expected
         self._held_back = False  # upstream takes no more of the request
         self._unacknowledged = 0
-        self._large = 0  # octets of a head that is worth being counted
         self._done = False  # the response is out
         self._closing = False  # do not wait for the client's end of a tunnel
 
@@ -89,8 +87,7 @@ class Stream:
                 self._await_content()
         exchange.begin()
         if len(head.forwarded) > LARGE_HEAD and self._exchange is exchange:
-            self._large = len(head.forwarded)
-            self._connection.turns.changed(self._large)
+            self._outgoing.count_beside(len(head.forwarded))
 
     def _await_content(self) -> None:
         """The client's time and rate are measured from here."""
@@ -335,11 +332,10 @@ class Stream:
             tunnel.lost()
 
     def _leave(self) -> None:
+        if self._tunnel is not None:
+            self._connection.opening.end_tunnel()
         self._exchange = self._pace = self._tunnel = None
         self._outgoing.forget()
-        if self._large:
-            self._connection.turns.changed(-self._large)
-            self._large = 0
         self.deadline = NEVER
         self.gateway.deadlines.discard(self)
         self._acknowledge()  # for the connection's window

@@ -3,6 +3,10 @@
 A connection has *proven* itself once a request of it was answered. Offices hold thousands of open
 WebSockets behind one address, so only the others are counted per address (/64 for IPv6): a flood of
 connections that send nothing meets that limit, a busy office does not.
+
+A connection is its own descriptor and one to upstream. A WebSocket in a stream of HTTP/2 has one to
+upstream besides, and a connection may have 100 of them, so it counts as half a connection. All of
+them may have half of everything: that many can be had with a few connections.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ class Admission:
     def __init__(self, limit: int, unproven_limit: int, exempt: Callable[[str], bool]) -> None:
         self.limit = limit
         self.open = 0
+        self.tunnels = 0
         self.refused = 0
         self._unproven: dict[str, int] = {}
         self._unproven_limit = unproven_limit
@@ -59,10 +64,13 @@ class Admission:
 
     def full(self, on_room: Callable[[], None]) -> bool:
         """Whether no further connection may be accepted now; if so, `on_room` is called later."""
-        if self.open < self.limit:
+        if self._is_room():
             return False
         self._waiting.append(on_room)
         return True
+
+    def _is_room(self) -> bool:
+        return self.open + self.tunnels / 2 < self.limit
 
     def enter(self) -> None:
         """One more connection is open."""
@@ -71,6 +79,19 @@ class Admission:
     def leave(self) -> None:
         """One less."""
         self.open -= 1
+        if self._waiting:
+            self._room()
+
+    def begin_tunnel(self) -> bool:
+        """Count a WebSocket in a stream; False: there is no room for it."""
+        if self.tunnels >= self.limit or not self._is_room():
+            return False
+        self.tunnels += 1
+        return True
+
+    def end_tunnel(self) -> None:
+        """It is over."""
+        self.tunnels -= 1
         if self._waiting:
             self._room()
 

@@ -113,8 +113,8 @@ class Opening(protocol.Protocol):
     """One accepted connection until it is HTTP.
 
     After that `peer` (the client's textual address, or "unix:"), `nameless` (it relays for somebody
-    whom its PROXY header does not name), `secure` and `proven()` are what the HTTP connection has
-    of it.
+    whom its PROXY header does not name), `secure`, `proven()` and those of tunnels are what the
+    HTTP connection has of it.
     """
 
     transport: Stream
@@ -221,6 +221,14 @@ class Opening(protocol.Protocol):
         if self._key is not None:
             self._listener.admission.end(self._key)
             self._key = None
+
+    def begin_tunnel(self) -> bool:
+        """A stream of it becomes a WebSocket; False: there is no room for that."""
+        return self._listener.admission.begin_tunnel()
+
+    def end_tunnel(self) -> None:
+        """One of them is over."""
+        self._listener.admission.end_tunnel()
 
     def deadline_passed(self, now: float) -> None:
         """Neither header nor handshake came in time."""

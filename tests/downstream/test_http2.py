@@ -594,6 +594,31 @@ class WebSocketTests(_Tests):
         self.assertEqual((self.client.status(number), self.client.ended(number)), (403, True))
         self.assert_pooled(1)
 
+    def test_each_is_counted(self) -> None:
+        """It has a descriptor of its own, and one connection may have many."""
+        opening, h2 = self.client.opening, self.client.h2
+        opening.most_tunnels = 1
+        self.connect()
+        h2.send_headers(3, self.handshake())
+        self.client.talk()
+        self.assertEqual((self.client.status(3), opening.tunnels), (503, 1))
+        self.origin().take()
+        self.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual((self.client.status(1), opening.tunnels), (403, 0))
+        for number in (5, 7):
+            h2.send_headers(number, self.handshake())
+            self.client.talk()
+            self.assertEqual(opening.tunnels, 1)
+            self.agree()
+            self.assertEqual((self.client.status(number), opening.tunnels), (200, 1))
+            h2.reset_stream(number)
+            self.client.talk()
+            self.assertEqual(opening.tunnels, 0)
+        h2.send_headers(9, self.handshake())
+        self.client.talk()
+        self.client.transport.finish()
+        self.assertEqual(opening.tunnels, 0)
+
     def test_malformed(self) -> None:
         for fields, status in (
             ([f if f[0] != b":protocol" else (f[0], b"tcp") for f in self.handshake()], 501),
@@ -606,6 +631,7 @@ class WebSocketTests(_Tests):
             self.client.talk()
             self.assertEqual(self.client.status(number), status)
         self.assertEqual(self.world.origins, [])
+        self.assertEqual(self.client.opening.tunnels, 0)
 
 
 class WebSocketsOffTests(_Tests):

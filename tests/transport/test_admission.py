@@ -78,6 +78,22 @@ class AdmissionTests(SynchronousTestCase):
         limit.leave()
         self.assertEqual(entered, ["http", "https"])
 
+    def test_tunnels(self) -> None:
+        """Each has half of what a connection has, and all of them half of everything."""
+        limit = Admission(4, 10, lambda _: False)
+        limit.enter()
+        self.assertEqual([limit.begin_tunnel() for _ in range(5)], [True] * 4 + [False])
+        told: list[str] = []
+        self.assertFalse(limit.full(lambda: told.append("never")))
+        limit.enter()
+        self.assertTrue(limit.full(lambda: told.append("room")))
+        limit.end_tunnel()
+        self.assertEqual(told, ["room"])
+        self.assertFalse(limit.full(lambda: told.append("never")))
+        limit.enter()
+        self.assertFalse(limit.begin_tunnel())
+        self.assertTrue(limit.full(lambda: told.append("never")))
+
     def test_unproven_of_one_address(self) -> None:
         limit = Admission(100, 2, lambda _: False)
         keys = [limit.begin("192.0.2.1") for _ in range(3)]
