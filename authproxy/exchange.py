@@ -101,6 +101,11 @@ class Exchange:
         """Octets of content that came from the client, and that went to it."""
         return self.received + self.sent
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the request is here."""
+        return self._ended
+
     # Routing.
 
     def begin(self) -> None:

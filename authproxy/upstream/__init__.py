@@ -6,6 +6,7 @@
     server      one upstream server: its connections, how it does, in which order it is asked
     dials       which server is dialled, and which dials are under way
     dialler     how a connection is made, and in words why not
+    queue       who waits for a connection, and in which order
     room        who gives way when all connections are in use
     pool        the connections of one site: who gets which
     check       one health check

@@ -10,14 +10,11 @@ changed: a connection came back, a dial ended, somebody began to wait. Rules:
   was sent, so that holds for any method. Which server is dialled next is said by dials.py.
 - On a server the connection that was given back last goes first: the others age, and close.
 - More than pool.idle are kept for a moment only: who is busy needs them again at once.
-- Who waits is served in order, and each wait has a deadline.
+- Who waits is served in order (queue.py), and each wait has a deadline.
 - Where all connections are in use, those whose own clients are waited for give way (room.py).
 """
 
 from __future__ import annotations
-
-from collections import deque
-from typing import NamedTuple, Protocol
 
 import attrs
 from twisted.logger import Logger
@@ -29,6 +26,7 @@ from ..settings import PoolSettings, Upstream
 from ..sitecounts import SiteCounts
 from .connection import Connection
 from .dials import Dial, Dials
+from .queue import Queue, Waiter, Waiting
 from .room import LOOK, make_room
 from .server import Server, by_load
 
@@ -39,24 +37,9 @@ EXCESS = 2.0
 # asked for when a connection was idle for longer than this many seconds.
 PEEK_AFTER = 0.5
 
+_FULL = "pool.waiting requests wait for an upstream connection already"
+
 log = Logger()
-
-
-class Waiter(Protocol):
-    """Who wants a connection: the exchange."""
-
-    def leased(self, connection: Connection) -> None:
-        """Here it is."""
-
-    def lease_failed(self, error: UpstreamError) -> None:
-        """There is none."""
-
-
-class _Waiting(NamedTuple):
-    waiter: Waiter
-    until: float
-    fresh: bool  # only a connection that never carried a request will do
-    failures: int  # how many dials had failed when the wait began
 
 
 class Pool:
@@ -75,7 +58,7 @@ class Pool:
         self._dials = Dials(self.servers, deadlines, dial, self._dialled, self._dial_failed)
         self._settings = settings
         self._deadlines = deadlines
-        self._queue: deque[_Waiting] = deque()
+        self._queue = Queue()
         self._closed = False
         self._retired = False
         self._making_room = False
@@ -113,16 +96,21 @@ class Pool:
                 return connection
         # Those who have a dial of their own do not wait for anybody else's connection.
         waiting = len(self._queue) - sum(server.dialling for server in self.servers)
+        displaced = None
         if waiting >= self._settings.waiting and not self._may_dial():
-            raise NoCapacity("pool.waiting requests wait for an upstream connection already")
+            displaced = self._queue.displaced() if waiter.whole else None
+            if displaced is None:
+                raise NoCapacity(_FULL)
         until = self._deadlines.now() + self._settings.wait
-        self._queue.append(_Waiting(waiter, until, fresh, self._dials.failures))
+        self._queue.add(Waiting(waiter, until, fresh, self._dials.failures, waiter.whole))
         self._assign()
+        if displaced is not None:
+            displaced.lease_failed(NoCapacity(_FULL))
         return None
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """This one no longer wants a connection."""
-        self._queue = deque(entry for entry in self._queue if entry.waiter is not waiter)
+        self._queue.forget(waiter)
 
     def cut(self, server: Server) -> None:
         """It cut a request's connection before it answered. Who sends the request again goes to
@@ -220,7 +208,7 @@ class Pool:
         finally:
             self._making_room = False
 
-    def _first_for_used(self) -> _Waiting | None:
+    def _first_for_used(self) -> Waiting | None:
         """The first in the queue that takes a connection that carried requests. Who wants a fresh
         one does so only where none is made and none may be."""
         for entry in self._queue:
@@ -271,9 +259,7 @@ class Pool:
 
     def deadline_passed(self, now: float) -> None:
         """Whoever waited too long hears it; a slow dial gets company."""
-        overdue = []
-        while self._queue and self._queue[0].until <= now:
-            overdue.append(self._queue.popleft().waiter)
+        overdue = self._queue.overdue(now)
         self._dials.become_slow(now)
         # Before calling out: who raises there must not stop the clock of all others.
         self._watch()
@@ -310,7 +296,7 @@ class Pool:
         self.deadline = NEVER
         if queue:
             full = NEVER if self._may_dial() else self._look_at
-            self.deadline = min(queue[0].until, self._dials.next_slow(), full)
+            self.deadline = min(queue.until, self._dials.next_slow(), full)
         if self._retired:
             (self._deadlines.add if queue else self._deadlines.discard)(self)
 

@@ -27,7 +27,8 @@ HEAD = RequestHead(b"GET", b"/", 11, [(b"host", b"sso.example.com")], b"sso.exam
 class Waiter:
     """An exchange as the pool knows it; it is a connection's lessee, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool = True) -> None:
+        self.whole = whole
         self.connection: Connection | None = None
         self.error: UpstreamError | None = None
         self.over = False

@@ -12,7 +12,7 @@ from authproxy.upstream.dials import SLOW_DIAL
 from authproxy.upstream.pool import EXCESS, PEEK_AFTER, Pool
 from authproxy.upstream.server import BACKOFF, BACKOFF_MOST
 
-from .pools import PoolTests
+from .pools import PoolTests, Waiter
 
 
 class LeaseTests(PoolTests):
@@ -240,6 +240,49 @@ class LimitTests(PoolTests):
             self.assertIs(waiter.connection, busy.connection)
             busy = waiter
         self.assertIsNone(waiters[1].connection)
+
+    def test_requests_that_are_whole_go_first(self) -> None:
+        """Of the others it is the client who says for how long they have a connection."""
+        pool = self.pool(connections=1)
+        [busy] = self.served(pool)
+        waiters = [Waiter(whole) for whole in (False, True, False, True)]
+        for waiter in waiters:
+            self.assertIsNone(pool.take(waiter))
+        for waiter in (waiters[1], waiters[3], waiters[0], waiters[2]):
+            busy.end()
+            self.assertIs(waiter.connection, busy.connection)
+            busy = waiter
+
+    def test_whole_ones_take_the_places_of_others(self) -> None:
+        """Where the queue is full: of who came last."""
+        pool = self.pool(connections=1, waiting=3)
+        self.served(pool)
+        waiters = [Waiter(False), Waiter(True), Waiter(False)]
+        for waiter in waiters:
+            pool.take(waiter)
+        self.assertRaises(NoCapacity, pool.take, Waiter(False))
+        for _ in range(2):
+            pool.take(Waiter(True))
+        self.assertRaises(NoCapacity, pool.take, Waiter(True))
+        self.assertEqual([type(w.error) for w in waiters], [NoCapacity, type(None), NoCapacity])
+        self.assertEqual(pool.waiting, 3)
+
+    def test_each_wait_is_as_long(self) -> None:
+        """Whoever goes first."""
+        pool = self.pool(connections=1)
+        self.served(pool)
+        first, second, third = Waiter(False), Waiter(True), Waiter(False)
+        pool.take(first)
+        self.advance(3)
+        pool.take(second)
+        pool.take(third)
+        pool.forget_waiter(third)
+        self.advance(2.5)
+        self.assertIsInstance(first.error, NoCapacity)
+        self.assertIsNone(second.error)
+        self.advance(3)
+        self.assertIsInstance(second.error, NoCapacity)
+        self.assertEqual((pool.waiting, third.error), (0, None))
 
     def test_nobody_overtakes_the_queue(self) -> None:
         pool = self.pool(connections=1)
