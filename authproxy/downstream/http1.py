@@ -252,10 +252,9 @@ class Connection(protocol.Protocol):
     # Backpressure: we are the producer that the client's transport pauses.
 
     def pauseProducing(self) -> None:
-        """The client does not take what we write. Said with each write, measured from the first."""
-        if not self.blocked:
-            self.blocked = True
-            self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
+        """The client does not take what we write."""
+        self.blocked = True
+        self.deadline = self._uptake.restart(self.transport.outstanding, self._gateway.now())
         if self.exchange is not None:
             self.exchange.pause_response()
 

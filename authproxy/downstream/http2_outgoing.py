@@ -277,6 +277,7 @@ class Turns:
         """The client does not take what we write. Said with each write, an answer to a PING too,
         and measured from the first."""
         if self.blocked:
+            self._uptake.more(self._transport.outstanding)
             return
         self.blocked = True
         self._stalled = False

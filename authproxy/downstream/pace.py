@@ -41,18 +41,26 @@ class Pace:
 class Uptake:
     """How much of what it is sent a client takes: limits.body_rate over timeouts.write_stall."""
 
-    __slots__ = ("_least", "_outstanding", "_stall")
+    __slots__ = ("_least", "_outstanding", "_stall", "_taken")
 
     def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
         self._stall = timeouts.write_stall
         self._least = max(1, limits.body_rate * self._stall)
         self._outstanding = 0
+        self._taken = 0  # before more was written
 
     def restart(self, outstanding: int, now: float) -> float:
         """Measure from now on, with so many octets on their way. Returns when to look again."""
         self._outstanding = outstanding
+        self._taken = 0
         return now + self._stall
+
+    def more(self, outstanding: int) -> None:
+        """A little more is on its way now: that is not held against the client."""
+        self._taken += max(0, self._outstanding - outstanding)
+        self._outstanding = outstanding
 
     def too_little(self, outstanding: int) -> bool:
         """Whether too few of them were taken, by the moment of looking again."""
-        return outstanding > 0 and self._outstanding - outstanding < self._least
+        taken = self._taken + self._outstanding - outstanding
+        return outstanding > 0 and taken < self._least

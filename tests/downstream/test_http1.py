@@ -430,18 +430,6 @@ class DeadlineTests(_Tests):
             self.assertEqual((client.ended, origin.ended), ("abort", "abort"), later)
             self.assertEqual(world.gateway.exchanges, 0)
 
-    def test_what_is_written_to_who_does_not_read_gives_no_time(self) -> None:
-        """The transport asks for a pause with each write."""
-        world = self.world()
-        client = world.client()
-        say(client, get())
-        say(world.origins[0], b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 100000)
-        client.buffered = 100000
-        for _ in range(7):
-            client.protocol.pauseProducing()
-            world.advance(10)
-        self.assertEqual(client.ended, "abort")
-
     def test_a_client_that_reads_slowly_but_enough(self) -> None:
         world = self.world()
         client = world.client()

@@ -380,6 +380,18 @@ class StallTests(_Tests):
             client.world.advance(10)
         self.assertEqual(client.transport.ended, "abort")
 
+    def test_heads_for_who_reads_slowly(self) -> None:
+        """What is written meanwhile does not count as not taken."""
+        client, _, _ = self.opened(90_000)
+        client.transport.buffered = 500_000
+        client.server.turns.pauseProducing()
+        client.transport.buffered += 20_000
+        client.server.turns.pauseProducing()
+        for _ in range(12):
+            client.world.advance(10)
+            client.transport.buffered -= 6100
+        self.assertEqual(client.transport.ended, "")
+
     def test_windows_that_are_opened_in_turn(self) -> None:
         """Now its own is what the stream waits for, now the connection's."""
         client, number, _ = self.opened(90_000)
