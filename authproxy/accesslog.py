@@ -104,8 +104,8 @@ class AccessLog:
             return
         now = int(self._clock())
         self._entries.append((now, head, client, status, sent, duration, upstream, request_id))
-        if len(self._entries) >= BATCH and not self._file.failing:  # then only once a second
-            self.flush()
+        if len(self._entries) >= BATCH:
+            self._hand_over()
 
     def _combined(self, entry: Entry) -> str:
         now, head, client, status, sent, duration, upstream, request_id = entry
@@ -165,12 +165,16 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what is held. Never raises; what could not be written is held for the next time."""
+        failing = self._file.failing
+        self._hand_over()
+        if failing:  # it is only tried again here, once a second
+            self._file.flush()
+
+    def _hand_over(self) -> None:
+        """Let the heads of requests go: their lines are shorter, and bounded where they wait."""
         lines = list(map(self._as_text, self._entries))
         self._entries.clear()
-        failing = self._file.failing
         self._file.write(lines)
-        if failing:
-            self._file.flush()
 
     def close(self) -> None:
         """Write what is held and close."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import linefile
-from authproxy.accesslog import MOST, AccessLog
+from authproxy.accesslog import BATCH, MOST, AccessLog
 from authproxy.trust import Client
 from authproxy.wire.heads import RequestHead
 
@@ -364,3 +364,9 @@ class FullDiskTests(_Tests):
         for _ in range(5000):
             tell(self.log)
         self.assertEqual(self.tries, 1)
+
+    def test_heads_do_not_wait(self) -> None:
+        """Lines do, which are shorter, and bounded."""
+        for _ in range(5000):
+            tell(self.log)
+        self.assertLess(len(self.log._entries), BATCH)
