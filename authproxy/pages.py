@@ -35,6 +35,8 @@ _SENTENCES = {
     505: "This server speaks HTTP/1.1.",
     508: "The login service is configured to be its own proxy.",
 }
+# RFC 9110's names (15.5.14, 15.5.15); http.HTTPStatus has older ones before Python 3.13.
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long"}
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">{refresh}
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -109,7 +111,7 @@ def complete(status: int, fields: Fields, content: bytes) -> tuple[ResponseHead,
 
 def _phrase(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error"
 

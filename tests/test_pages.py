@@ -119,6 +119,13 @@ class AnswerTests(SynchronousTestCase):
                 self.assertIn(str(status).encode(), content)
                 self.assertNotIn(b"{", content if accept is None else b"")
 
+    def test_phrases_are_those_of_the_rfc(self) -> None:
+        """RFC 9110 15.5.14 and 15.5.15, whichever Python this is."""
+        for status, phrase in ((413, b"Content Too Large"), (414, b"URI Too Long")):
+            head, content = pages.answer(status, BROWSER, request_id="a")
+            self.assertEqual(head.reason, phrase)
+            self.assertIn(phrase, content)
+
     def test_details_are_escaped(self) -> None:
         detail = "<script>&\"'{0}"
         _, page = pages.answer(400, BROWSER, request_id="a", detail=detail)
