@@ -7,9 +7,11 @@ parser, from which completions and manual are made (script/generate).
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 
 from .. import __version__
@@ -59,11 +61,23 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] | None =
         print(f"authproxy {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"authproxy: there is no command {arguments[0]!r}.\n\n{usage()}", file=sys.stderr)
+        print(f"authproxy: {_no_command(arguments)}\n\n{usage()}", file=sys.stderr)
         return 2
     module = import_module(module_of(arguments[0]))
     status: int = module.run(arguments[1:], environ)
     return status
+
+
+def _no_command(arguments: list[str]) -> str:
+    """What to say of a command line that begins with no command."""
+    first = arguments[0]
+    behind = [number for number, argument in enumerate(arguments) if argument in COMMANDS]
+    if first.startswith("-") and behind:
+        at = behind[0]
+        moved = shlex.join([arguments[at], *arguments[:at], *arguments[at + 1 :]])
+        return f"options stand behind the command: authproxy {moved}"
+    close = get_close_matches(first, COMMANDS, 1, 0.75)
+    return f"there is no command {first!r}." + (f" Did you mean {close[0]}?" if close else "")
 
 
 def _open_what_is_closed() -> None:

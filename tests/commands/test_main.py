@@ -76,6 +76,24 @@ class MainTests(SynchronousTestCase):
             self.assertIn(f"there is no command {name!r}", err)
             self.assertIn("check", err)
 
+    def test_a_slip(self) -> None:
+        for name, meant in (
+            ("chek", "check"),
+            ("import_nginx", "import-nginx"),
+            ("stauts", "status"),
+        ):
+            _, _, err = self.main(name)
+            self.assertIn(f"there is no command {name!r}. Did you mean {meant}?", err)
+        self.assertNotIn("Did you mean", self.main("start")[2].partition("\n")[0])
+
+    def test_options_before_the_command(self) -> None:
+        status, out, err = self.main("--config", "/etc/a b.toml", "run")
+        self.assertEqual((status, out), (2, ""))
+        self.assertIn(
+            "authproxy: options stand behind the command: authproxy run --config '/etc/a b.toml'\n",
+            err,
+        )
+
     def test_every_command_is_there(self) -> None:
         for name in commands.COMMANDS:
             module = import_module(f"authproxy.commands.{name.replace('-', '_')}")
