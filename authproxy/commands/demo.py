@@ -7,6 +7,7 @@ configuration is read; the certificates live in a temporary directory.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -44,14 +45,28 @@ def parser() -> argparse.ArgumentParser:
         ("admin", 9930, "the status page's port"),
     ):
         made.add_argument(
-            f"--{name}", type=int, default=default, metavar="PORT",
+            f"--{name}", type=_port, default=default, metavar="PORT",
             help=f"{what} (default {default}, or a free one if that is taken; 0: any)",
         )  # fmt: skip
     made.add_argument(
-        "--starting", type=float, default=0.0, metavar="SECONDS",
+        "--starting", type=_seconds, default=0.0, metavar="SECONDS",
         help="for so long the stand-in answers 503, as authentik does while it starts",
     )  # fmt: skip
     return made
+
+
+def _port(given: str) -> int:
+    port = int(given)
+    if not 0 <= port < 1 << 16:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {port}")
+    return port
+
+
+def _seconds(given: str) -> float:
+    seconds = float(given)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of seconds, not {given}")
+    return seconds
 
 
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:
