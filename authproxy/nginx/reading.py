@@ -105,12 +105,13 @@ class _Reader:
 
     def _parse(self, path: str) -> list[dict[str, Any]]:
         shown = self._shown(path)
+        typed = path if path == self.main else shown  # a slip may be anywhere in it
         try:
             status = os.stat(path)
         except OSError as e:
-            raise NginxError(f"{shown}: cannot be read: {e.strerror}. {_cure(e)}") from None
+            raise NginxError(f"{typed}: cannot be read: {e.strerror}. {_cure(e)}") from None
         if not stat.S_ISREG(status.st_mode):
-            raise NginxError(f"{shown}: this is not a file. Name nginx's configuration file.")
+            raise NginxError(f"{typed}: this is not a file. Name nginx's configuration file.")
         self._octets += status.st_size
         if self._octets > MOST_OCTETS or len(self._parsed) >= MOST_FILES:
             raise NginxError(
@@ -118,7 +119,7 @@ class _Reader:
                 " read. Name the file of authentik's site alone."
             )
         if not os.access(path, os.R_OK):
-            raise NginxError(f"{shown}: cannot be read: Permission denied. Run this as root.")
+            raise NginxError(f"{typed}: cannot be read: Permission denied. Run this as root.")
         with suppress(NgxParserSyntaxError):  # which the parser finds as well
             _look_for_ends(path, shown)
         # Only the syntax: crossplane does not know the site files that nginx.conf includes.

@@ -171,12 +171,13 @@ class ErrorTests(Case):
         said = self.error_of("/nowhere/a.conf")
         self.assertEqual(
             said,
-            "a.conf: cannot be read: No such file or directory. Name nginx's configuration file,"
+            "/nowhere/a.conf: cannot be read: No such file or directory. Name nginx's configuration file,"
             " such as /etc/nginx/sites-enabled/authentik.conf.",
         )
 
     def test_no_file(self) -> None:
-        self.assertIn("this is not a file", self.error_of(self.directory))
+        directory = str(self.directory)
+        self.assertTrue(self.error_of(directory).startswith(f"{directory}: this is not a file"))
         os.mkfifo(self.directory / "pipe")
         self.assertIn("this is not a file", self.error_of(self.directory / "pipe"))
         self.assertIn("this is not a file", self.error_of("/dev/zero"))
