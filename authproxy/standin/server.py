@@ -141,7 +141,8 @@ class Paths(Resource):
     def _page(self, request: Inquiry) -> int:
         request.setHeader(b"vary", b"accept")
         if b"application/json" in request.field(b"accept"):
-            return request.answer(200, b"application/json", request.seen().as_json())
+            shown = request.seen().as_json() + b"\n"  # somebody's terminal goes on below it
+            return request.answer(200, b"application/json", shown)
         return request.answer(200, b"text/html; charset=utf-8", request.seen().as_html())
 
     def _files(self, request: Inquiry) -> int:
