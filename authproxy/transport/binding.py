@@ -220,4 +220,9 @@ def _explain(address: ListenAddress, reason: Any) -> str:
             f"{address}: no interface of this machine has that address. Correct it, or write [::]"
             " for all of them."
         )
-    return f"{address}: {reason}."
+    if address.kind == "unix" and code in (errno.ENOENT, errno.ENOTDIR):
+        directory = os.path.dirname(address.path)
+        return f"{address}: there is no directory {directory}. Make it, or choose another path."
+    if address.kind == "unix" and code is None:  # Python's own: sun_path has 108 octets
+        return f"{address}: {reason}. Choose a shorter one."
+    return f"{address}: {getattr(reason, 'strerror', None) or reason}."

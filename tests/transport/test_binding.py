@@ -76,6 +76,19 @@ class CopiesTests(SynchronousTestCase):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.assertEqual(len(self.bound(ListenAddress("unix", path=path), 4)), 1)
 
+    def test_unix_sockets_without_a_directory(self) -> None:
+        for path in ("/nowhere/x.sock", "/dev/null/x.sock"):
+            error = self.assertRaises(ListenError, bind, ListenAddress("unix", path=path))
+            self.assertEqual(
+                str(error),
+                f"unix:{path}: there is no directory {os.path.dirname(path)}. Make it, or choose"
+                " another path.",
+            )
+
+    def test_a_unix_path_that_is_too_long(self) -> None:
+        error = self.assertRaises(ListenError, bind, ListenAddress("unix", path="/" + "x" * 200))
+        self.assertIn("too long. Choose a shorter one.", str(error))
+
     def test_not_inherited_by_accident(self) -> None:
         for skt in self.bound(tcp(), 2):
             self.assertFalse(skt.get_inheritable())
