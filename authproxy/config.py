@@ -45,6 +45,20 @@ _OF_NGINX = {
     "access_log": "access in [log]",
     "client_max_body_size": "body_bytes in [limits]",
 }
+# What the parser's words begin with, and what mostly was meant.
+_CURES_OF_TOML = {
+    "Invalid value": 'Texts stand in straight quotes: hosts = ["sso.example.com"].',
+    "Illegal character": "A text ends with a quote, in the line in which it begins.",
+    "Unterminated string": "A text ends with a quote.",
+    "Unclosed array": "Before that a comma or the closing bracket of a list is missing.",
+    "Expected '=' after a key": "A setting is written name = value, and a comment begins with #.",
+    "Invalid statement": "A setting is written name = value, and a comment begins with #.",
+    "Expected ']": "A site begins with [[site]], any other table with [name].",
+    "Expected newline": "Each setting has a line of its own, and texts stand in quotes.",
+    "Cannot overwrite": "It is there twice: remove one of them.",
+    "Cannot declare": "It is there twice: put the settings of both below one of them.",
+    "Unescaped": "Write \\\\ for it, or the text in single quotes.",
+}
 _LISTS = ("http", "https", "host")
 
 
@@ -126,7 +140,7 @@ def loads(
     try:
         document = tomllib.loads(text)
     except ValueError as e:  # a TOMLDecodeError, or a number of thousands of digits
-        return Settings(path=file), [Problem(file, "", f"this is not TOML: {e}.")]
+        return Settings(path=file), [Problem(file, "", _not_toml(str(e)))]
     except RecursionError:
         return Settings(path=file), [
             Problem(file, "", "brackets are nested too deeply. Write fewer of them.")
@@ -149,6 +163,11 @@ def loads(
     ]
     problems += [named(file, key, message, overridden) for key, message in found]
     return attrs.evolve(settings, path=file), problems
+
+
+def _not_toml(words: str) -> str:
+    cures = (cure for start, cure in _CURES_OF_TOML.items() if words.startswith(start))
+    return f"this is not TOML: {words}. {next(cures, '')}".rstrip()
 
 
 def _section(key: str) -> str:

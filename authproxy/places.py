@@ -169,9 +169,12 @@ def upstream(value: Any) -> Upstream:
         raise ValueError(f"{shown(value)} does not say https:// or http://. {example}")
     try:
         parts = urlsplit(given)
-        name, port = parts.hostname or "", parts.port
     except ValueError:
         raise ValueError(f"{shown(value)} is not a URL. {example}") from None
+    try:
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError(f"{shown(value)} has no valid port (1 to 65535). {example}") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{shown(value)} is neither https:// nor http://. {example}")
     if parts.username is not None or port == 0:
@@ -193,7 +196,7 @@ def upstream(value: Any) -> Upstream:
 
 def verify(value: Any) -> Verify:
     """How to verify upstream's certificate."""
-    given = text(value)
+    given = text(value) if isinstance(value, str) else ""  # false, say: the words follow below
     if given in ("system", "off"):
         return Verify(given)
     if given.startswith("ca:/"):

@@ -139,6 +139,8 @@ def _list(made: Converter, shape: Any) -> Callable[[Any, Any], Any]:
             value = [text(value)]
         if not isinstance(value, list):
             cure = f" Write [{shown(value)}]." if isinstance(value, str) else ""
+            if item is ListenAddress and type(value) is int and 0 < value < 1 << 16:
+                cure = f' Write ["[::]:{value}"].'
             raise ValueError(f"must be a list in brackets, not {shown(value)}.{cure}")
         return tuple(made.structure(value, several))
 
@@ -170,7 +172,7 @@ def choice(value: Any, allowed: tuple[str, ...]) -> str:
     """One of a few words."""
     if value not in allowed:
         words = " or ".join(f'"{word}"' for word in allowed)
-        close = get_close_matches(str(value).lower(), allowed, 1, 0.5)
+        close = get_close_matches(str(value).lower(), allowed, 1, 0.6)
         hint = f' Did you mean "{close[0]}"?' if close else ""
         raise ValueError(f"must be {words}, not {shown(value)}.{hint}")
     return str(value)

@@ -254,6 +254,12 @@ class WordsTests(SynchronousTestCase):
                 "site[1].upstream: the servers of one site are all https:// or all plain",
             ),
             ('[[site]]\nupstream_verify = "no"', 'site[1].upstream_verify: must be "system", '),
+            (
+                "[[site]]\nupstream_verify = false",
+                'site[1].upstream_verify: must be "system", "off", "ca:/path.pem" or "pin:sha256/B'
+                'ASE64", not false.',
+            ),
+            ('[[site]]\nupstream_verify = "ca:/a\\u0000"', "site[1].upstream_verify: may not hold"),
             ('[[site]]\nupstream_verify = "pin:x"', "site[1].upstream_verify: a pin is writte"),
             ('[[site]]\nupstream_verify = "ca:x.pem"', "site[1].upstream_verify: "),
             ('[[site]]\nupstream_server_name = "a:1"', "site[1].upstream_server_name: must be"),
@@ -277,8 +283,24 @@ class WordsTests(SynchronousTestCase):
                 "listen.admin: [::1]:80 is also listen.h",
             ),
             ("[listen]\nhttp = []\nhttps = []", "listen: nothing to listen on"),
+            (
+                "[listen]\nhttps = 443",
+                'listen.https: must be a list in brackets, not 443. Write ["[::]:443"].',
+            ),
+            ("[listen]\nhttps = true", "listen.https: must be a list in brackets, not true."),
+            (
+                '[[site]]\nupstream = "https://10.0.0.5:94430"',
+                'site[1].upstream[1]: "https://10.0.0.5:94430" has no valid port (1 to 65535). Wri',
+            ),
             ("[listen]\nhttps = []", "listen.plain_http: http redirects to https, but"),
             ("a = 1\na = 2", "this is not TOML: "),
+            (
+                "[[site]]\nhosts = [sso.example.com]",
+                "this is not TOML: Invalid value (at line 2, column 10). Texts stand in straight"
+                ' quotes: hosts = ["sso.example.com"].',
+            ),
+            ("[listen]\n[log]\n[listen]\n", "this is not TOML: Cannot declare ('listen',) twice"),
+            ("[[site]\n", "this is not TOML: Expected ']]' at the end of an array declaration (at"),
             ("a = " + "9" * 5000, "this is not TOML: "),
             ("a = " + "[" * 9000, ""),
             ("workers = 0x" + "f" * 9000, "workers: must be a whole number"),
@@ -288,6 +310,20 @@ class WordsTests(SynchronousTestCase):
             found = one(text)
             self.assertTrue(found.startswith("f.toml: " + expected), (text[:80], found))
             self.assertLess(len(found), 400)
+
+    def test_cures_of_toml(self) -> None:
+        """Each begins as the parser of this Python says it: else it would never be shown."""
+        for text in (
+            "a = b", 'a = "b\n', 'a = "b', "a = [1 2]", "a: 1", "= 1", "[a", "a = 1 2",
+            "a = 1\na = 2\n", "[a]\n[a]\n", 'a = "\\d"',
+        ):  # fmt: skip
+            [said] = problems(text)
+            self.assertRegex(said, r"f.toml: this is not TOML: .*\)\. [A-Z].*\.\Z")
+
+    def test_nothing_like_it(self) -> None:
+        """ "error" would be the opposite of what was meant."""
+        self.assertNotIn("Did you mean", problems('[log]\nlevel = "verbose"')[0])
+        self.assertIn('Did you mean "warn"?', problems('[log]\nlevel = "warning"')[0])
 
     def test_unknown_keys(self) -> None:
         for text, expected in (
