@@ -14,8 +14,10 @@ The layers, from the bytes up; a module imports only from those above it in this
                         is counted
     notify, outlet, operations_log
                         the service manager, the log of operations
-    certificate_names, certificates, self_signed, certificate_copies, upstream_tls, files, identity
-                        TLS contexts of both sides, and the files that they are made of
+    certificate_names, certificates, certificate_notes, self_signed, certificate_copies
+                        who we are to clients: certificates, keys, and the files they come from
+    upstream_tls, files, identity
+                        who upstream must be; TLS contexts of both sides
     loading             from a command line to all that is configured
     transport/          sockets on Twisted's reactor: eager TCP, socket-bound TLS, PROXY header,
                         the accept loop, dialling

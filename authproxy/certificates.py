@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -25,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 
-from .certificate_names import covers, names_of, normal_host
+from .certificate_names import names_of, normal_host
 
 PrivateKey = (
     rsa.RSAPrivateKey
@@ -42,11 +41,11 @@ OP_PRIORITIZE_CHACHA = 0x200000
 RSA_BITS = 2048
 EC_BITS = 256
 CURVES = ("secp256r1", "secp384r1", "secp521r1")  # what TLS 1.3 signs with (RFC 8446 4.2.3)
-EXPIRES_SOON = timedelta(days=7)
 # One value for all contexts: a session made under one name may be resumed after a change of it.
 SESSION_ID_CONTEXT = b"authproxy"
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_SEQUENCE = b"\x30"  # what DER begins with, of all that is looked for here
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -113,9 +112,10 @@ def read_pem(path: str, setting: str, readable: Callable[[str], str] = as_config
         if _KEY.search(data):
             cause = "the file holds a private key and no certificate. Are certificate and"
             cure = " private_key swapped?"
-        elif data[:1] == b"\x30":
-            cause = "the file is in DER form, not PEM. Convert it:"
-            cure = f" openssl x509 -inform der -in {path} -out {path}.pem"
+        elif data[:1] == _SEQUENCE:
+            cause = _binary(data)
+            form = "pkcs12 -nokeys" if _is_pkcs12(data) else "x509 -inform der"
+            cure = f" openssl {form} -in {path} -out {path}.pem"
         else:
             cause = "there is no certificate in the file. Name a PEM file"
             cure = ' that has "BEGIN CERTIFICATE" in it.'
@@ -138,6 +138,11 @@ def read_file(path: str, setting: str, readable: Callable[[str], str] = as_confi
             return file.read()
     except FileNotFoundError:
         cause = "there is no such file. Correct the path."
+        if setting == "certificate":
+            cause += (
+                " Until there is one, leave certificate and private_key out: authproxy makes a"
+                " self-signed one."
+            )
     except PermissionError:
         cause = (
             f"user {user_name()} may not read it. The shipped systemd unit copies files that only"
@@ -156,6 +161,9 @@ def read_key(path: str, readable: Callable[[str], str] = as_configured) -> Priva
     if found is None:
         if _CERTIFICATE in data:
             cause = "the file holds a certificate and no key. Are the two settings swapped?"
+        elif data[:1] == _SEQUENCE:
+            form = "pkcs12 -nocerts -nodes" if _is_pkcs12(data) else "pkey -inform der"
+            cause = f"{_binary(data)} openssl {form} -in {path} -out {path}.key"
         else:
             cause = 'there is no key in the file. Name a PEM file that has "PRIVATE KEY" in it.'
         raise CertificateError(f"private_key {path}: {cause}")
@@ -183,6 +191,16 @@ def read_key(path: str, readable: Callable[[str], str] = as_configured) -> Priva
     )
 
 
+def _binary(data: bytes) -> str:
+    return f"the file is {'PKCS #12' if _is_pkcs12(data) else 'in DER form'}, not PEM. Convert it:"
+
+
+def _is_pkcs12(data: bytes) -> bool:
+    """A .p12 or .pfx: a sequence whose first element is the number 3 (RFC 7292 4)."""
+    length = data[1] & 0x7F if data[1:2] > b"\x80" else 0
+    return data[2 + length :].startswith(b"\x02\x01\x03")
+
+
 def _weakness(key: PrivateKey) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_BITS:
         return f"an RSA key of {key.key_size} bits is too small"
@@ -208,34 +226,6 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def notes(pair: Pair, hosts: Sequence[str], now: float) -> list[str]:
-    """What an operator should hear of a pair that works: dates, and hosts that it does not cover.
-
-    `now` is in seconds since the epoch.
-    """
-    certificate = pair.certificate
-    moment = datetime.fromtimestamp(now, UTC)
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    said = []
-    if moment < begins:
-        said.append(
-            f"The certificate is valid only from {begins:%Y-%m-%d %H:%M} UTC. Wait, or correct the"
-            " clock of this machine."
-        )
-    if moment > ends:
-        said.append(f"The certificate expired on {ends:%Y-%m-%d %H:%M} UTC. Renew it.")
-    elif moment > ends - EXPIRES_SOON:
-        said.append(f"The certificate expires on {ends:%Y-%m-%d %H:%M} UTC. Renew it.")
-    uncovered = [host for host in hosts if not covers(certificate, host)]
-    if uncovered:
-        names = ", ".join(names_of(certificate)) or "no name"
-        said.append(
-            f"The certificate is not for {', '.join(uncovered)} (it is for {names}): browsers will"
-            " refuse it there. Have one issued for them, or correct hosts."
-        )
-    return said
 
 
 # Using.

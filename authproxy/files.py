@@ -13,11 +13,11 @@ from functools import partial
 
 from . import values
 from .certificate_copies import readable_copy
+from .certificate_notes import notes
 from .certificates import (
     CertificateError,
     Pair,
     load_pair,
-    notes,
     read_certificates,
     read_key,
     server_context,

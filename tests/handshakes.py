@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
 
 from authproxy.certificate_names import is_address
@@ -31,8 +31,12 @@ def issue(
     days: tuple[int, int] = (-1, 30),
     usage: Any = ExtendedKeyUsageOID.SERVER_AUTH,
     common_name: str = "",
+    issuer_at: str = "",
 ) -> Pair:
-    """A certificate for these names, signed `by` a CA or by itself; `days` from now."""
+    """A certificate for these names, signed `by` a CA or by itself; `days` from now.
+
+    `issuer_at`: the URL at which it says that its issuer's certificate is.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     common_name = common_name or os.urandom(8).hex()  # CAs must differ in theirs
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -55,6 +59,10 @@ def issue(
             for name in names
         ]
         builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=False)
+    if issuer_at:
+        where = x509.UniformResourceIdentifier(issuer_at)
+        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
+        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
     certificate = builder.sign(by.key if by else key, hashes.SHA256())
     chain = (by.certificate, *by.chain) if by else ()
     return Pair(certificate, chain, key)

@@ -11,18 +11,20 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.certificate_names import covers
+from authproxy.certificate_notes import notes
 from authproxy.certificates import (
     CertificateError,
     Pair,
     ServerNames,
     load_pair,
-    notes,
     server_context,
 )
 
@@ -110,7 +112,8 @@ class LoadPairTests(SynchronousTestCase):
     def test_no_certificate(self) -> None:
         self.assertIn("no certificate", self.error(b"", key_pem(PAIR.key)))
         der = PAIR.certificate.public_bytes(Encoding.DER)
-        self.assertIn("openssl x509 -inform der", self.error(der, key_pem(PAIR.key)))
+        words = self.error(der, key_pem(PAIR.key))
+        self.assertIn("in DER form, not PEM. Convert it: openssl x509 -inform der -in ", words)
         pem = chain_pem(PAIR.certificate).replace(b"MII", b"xxx", 1)
         self.assertIn("damaged", self.error(pem, key_pem(PAIR.key)))
 
@@ -118,6 +121,28 @@ class LoadPairTests(SynchronousTestCase):
         self.assertIn("no key", self.error(chain_pem(PAIR.certificate), b"hello"))
         damaged = b"-----BEGIN PRIVATE KEY-----\nMIIx\n-----END PRIVATE KEY-----\n"
         self.assertIn("damaged", self.error(chain_pem(PAIR.certificate), damaged))
+
+    def test_binary_keys(self) -> None:
+        der = PAIR.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        words = self.error(chain_pem(PAIR.certificate), der)
+        self.assertIn("in DER form, not PEM. Convert it: openssl pkey -inform der -in ", words)
+        self.assertIn("in DER form", self.error(chain_pem(PAIR.certificate), b"\x30"))
+
+    def test_pkcs12(self) -> None:
+        """What Windows exports, as .pfx: openssl x509 cannot read it."""
+        data = serialize_key_and_certificates(
+            b"sso", PAIR.key, PAIR.certificate, None, NoEncryption()
+        )
+        path = self.file("sso.pfx", data)
+        self.assertIn(
+            f"the file is PKCS #12, not PEM. Convert it: openssl pkcs12 -nokeys -in {path} -out"
+            f" {path}.pem",
+            self.error(path, key_pem(PAIR.key)),
+        )
+        self.assertIn(
+            f"Convert it: openssl pkcs12 -nocerts -nodes -in {path} -out {path}.key",
+            self.error(chain_pem(PAIR.certificate), path),
+        )
 
     def test_swapped(self) -> None:
         words = self.error(key_pem(PAIR.key), chain_pem(PAIR.certificate))
@@ -180,6 +205,18 @@ class NotesTests(SynchronousTestCase):
         words = self.notes(0, "sso.example.com", "www.example.com", "192.0.2.1", "*.example.com")
         self.assertIn("not for www.example.com, 192.0.2.1, *.example.com (it is for sso.", words)
         self.assertIn("no name", " ".join(notes(issue(), ["a.example"], time.time())))
+
+    def test_the_certificate_alone(self) -> None:
+        """cert.pem instead of fullchain.pem: browsers that saw the issuer before are content, and
+        nobody else is."""
+        middle = issue(ca=True, by=issue(ca=True))
+        url = "http://ca.example/middle.der"
+        pair = issue("sso.example.com", by=middle, issuer_at=url)
+        self.assertEqual(notes(pair, [], time.time()), [])
+        [words] = notes(Pair(pair.certificate, (), pair.key), [], time.time())
+        self.assertIn("Name the whole chain (certbot's fullchain.pem)", words)
+        for own in (issue("sso.example.com", by=middle), issue("sso.example.com")):
+            self.assertEqual(notes(Pair(own.certificate, (), own.key), [], time.time()), [])
 
     def test_covers(self) -> None:
         certificate = issue("*.Example.com", "192.0.2.1", "2001:db8::1").certificate

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from ..certificate_names import names_of
-from ..certificates import notes
+from ..certificate_notes import notes
 from ..identity import Identity
 from ..settings import Settings
 
