@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from enum import Flag, auto
 from typing import Any
 
 from cryptography import x509
@@ -29,6 +30,8 @@ NAMES_SHOWN = 5
 # What upstream's certificate says is foreign input: in logs, and in lines that people paste.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:*-]{1,253}")
 
+_NO_ISSUER = SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+_LEAF_ALONE = SSL.X509VerificationCodes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
 _WORDS = {
     code: name.removeprefix("ERR_").replace("_", " ").lower()
     for name, code in vars(SSL.X509VerificationCodes).items()
@@ -40,11 +43,9 @@ _WORDS = {
     SSL.X509VerificationCodes.ERR_SELF_SIGNED_CERT_IN_CHAIN: (
         "its chain ends in a CA that is not trusted here"
     ),
-    SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: (
-        "the CA that issued it is not trusted here"
-    ),
-    SSL.X509VerificationCodes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: (
-        "no CA that is trusted here issued it"
+    _NO_ISSUER: ("the CA that issued it is not trusted here"),
+    _LEAF_ALONE: (
+        "no CA that is trusted here issued it, or the server sends no intermediate certificate"
     ),
     # pyOpenSSL has no names for these: what OpenSSL's security level refuses.
     66: "its key is too small",
@@ -52,11 +53,23 @@ _WORDS = {
     68: "a signature in its chain is too weak",
 }
 
+_DATES = {
+    SSL.X509VerificationCodes.ERR_CERT_HAS_EXPIRED,
+    SSL.X509VerificationCodes.ERR_CERT_NOT_YET_VALID,
+}
 
 # Without verification there is nobody between us and upstream to hide from (mode "off"), who could
 # keep what passes for the day of quantum computers: OpenSSL's first choice, a hybrid with ML-KEM,
 # only costs. It keeps the private key, 8.8 kB, as long as the connection.
 GROUPS_UNVERIFIED = b"X25519:P-256:P-384:P-521"
+
+
+class Wrong(Flag):
+    """What is wrong with a certificate, by what cures it."""
+
+    NAME = auto()
+    ISSUER = auto()
+    DATE = auto()
 
 
 class VerificationError(Exception):
@@ -76,9 +89,11 @@ class _Chain:
         self.faults: list[int] = []
 
 
-def _collect(connection: SSL.Connection, _cert: X509, code: int, _depth: int, ok: int) -> bool:
+def _collect(connection: SSL.Connection, _cert: X509, code: int, depth: int, ok: int) -> bool:
     chain = connection.get_app_data()
     chain.seen = True
+    if code == _NO_ISSUER and depth == 0:  # OpenSSL says both, or with PARTIAL_CHAIN this alone
+        code = _LEAF_ALONE
     if not ok and code not in chain.faults:
         chain.faults.append(code)
     return True  # go on: verify() decides, and can say why
@@ -144,17 +159,18 @@ class UpstreamTLS:
         certificate = _certificate_of(connection)
         if self._mode == "pin":
             if spki_pin(certificate) != self._pin:
-                raise _error("its key is not the pinned one", certificate)
+                raise _error("its key is not the pinned one", certificate, Wrong.ISSUER)
             return
         faults = self.chain_faults(connection)
-        matches = covers(certificate, self._name)
-        if not matches:
+        wrong = self._wrong(connection)
+        if not covers(certificate, self._name):
+            wrong |= Wrong.NAME
             faults.append(
                 f"it is not for {self._name or 'a name that we know'},"
                 f" but for {_shown(names_of(certificate))}"
             )
         if faults:
-            raise _error("; ".join(faults), certificate, other_name=not matches)
+            raise _error("; ".join(faults), certificate, wrong)
 
     def chain_faults(self, connection: SSL.Connection) -> list[str]:
         """What is wrong with the chain of its certificates, in words; of "system" and "ca" only."""
@@ -163,6 +179,12 @@ class UpstreamTLS:
         if not chain.seen:
             faults.append("its chain was not verified")
         return faults
+
+    def _wrong(self, connection: SSL.Connection) -> Wrong:
+        chain = connection.get_app_data()
+        dates = Wrong.DATE if _DATES.intersection(chain.faults) else Wrong(0)
+        only_dates = chain.seen and _DATES.issuperset(chain.faults)
+        return dates if only_dates else dates | Wrong.ISSUER
 
 
 def spki_pin(certificate: x509.Certificate) -> str:
@@ -236,28 +258,41 @@ def _certificate_of(connection: SSL.Connection) -> x509.Certificate:
     return certificate
 
 
-def _error(
-    fault: str, certificate: x509.Certificate, *, other_name: bool = False
-) -> VerificationError:
-    """`other_name`: to expect one of the certificate's own names would be a cure."""
+def _error(fault: str, certificate: x509.Certificate, wrong: Wrong) -> VerificationError:
+    """With those settings that cure what is wrong, and no others."""
     ends = certificate.not_valid_after_utc
-    names = [name for name in names_of(certificate) if _usable(name)]
-    if other_name and names:
-        by_name = f'upstream_server_name = "{names[0]}"'
-    else:
-        by_name = (
-            'upstream_server_name = "sso.example.com"'
-            "  # a host for which authentik has a certificate: it chooses by name"
+    lines = [
+        f'upstream_verify = "pin:{spki_pin(certificate)}"'
+        "  # not for authentik's fallback certificate: it is new at every start",
+        'upstream_verify = "off"  # only where nobody else can reach the network in between',
+    ]
+    if Wrong.ISSUER in wrong:
+        ca = 'upstream_verify = "ca:/path/to/ca.pem"  # the CA that issued it, or the certificate'
+        lines.insert(0, ca)
+    if Wrong.NAME in wrong:
+        lines.insert(0, _by_name(certificate))
+    cure = "One of these lines in [[site]] cures it:"
+    if Wrong.NAME in wrong and wrong != Wrong.NAME:
+        cure = (
+            "These lines in [[site]] cure it, the wrong name by the first, the rest by one of the"
+            " others:"
         )
+    if Wrong.DATE in wrong:
+        cure = f"Renew it, and look at both clocks; what follows is for the meantime. {cure}"
     return VerificationError(
-        f"Upstream's certificate (valid until {ends:%Y-%m-%d}) is not accepted: {fault}."
-        " These lines in [[site]] cure it (the wrong name by the first, who issued it by another;"
-        " both may be needed):\n"
-        f"    {by_name}\n"
-        '    upstream_verify = "ca:/path/to/ca.pem"  # the CA that issued it, or the certificate\n'
-        f'    upstream_verify = "pin:{spki_pin(certificate)}"'
-        "  # not for authentik's fallback certificate: it is new at every start\n"
-        '    upstream_verify = "off"  # only where nobody else can reach the network in between'
+        f"Upstream's certificate (valid until {ends:%Y-%m-%d}) is not accepted: {fault}. {cure}\n"
+        + "\n".join(f"    {line}" for line in lines)
+    )
+
+
+def _by_name(certificate: x509.Certificate) -> str:
+    """To expect one of the certificate's own names, or to ask for another certificate."""
+    names = [name for name in names_of(certificate) if _usable(name)]
+    if names:
+        return f'upstream_server_name = "{names[0]}"'
+    return (
+        'upstream_server_name = "sso.example.com"'
+        "  # a host for which authentik has a certificate: it chooses by name"
     )
 
 

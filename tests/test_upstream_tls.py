@@ -62,16 +62,20 @@ class UpstreamTLSTests(SynchronousTestCase):
     def accepted(self, tls: UpstreamTLS, pair: Pair) -> None:
         tls.verify(self.connect(tls, pair))
 
-    def refused(self, tls: UpstreamTLS, pair: Pair) -> str:
+    def refused(self, tls: UpstreamTLS, pair: Pair, *, by: str = "ca pin off") -> str:
+        """What is said, with these settings as cures and no others."""
         connection = self.connect(tls, pair)
         words = str(self.assertRaises(VerificationError, tls.verify, connection))
-        for cure in (
-            'upstream_server_name = "',
-            'upstream_verify = "ca:/path/to/ca.pem"',
-            f'upstream_verify = "pin:{spki_pin(pair.certificate)}"',
-            'upstream_verify = "off"',
-        ):
-            self.assertIn(cure, words)
+        cures = {
+            "name": 'upstream_server_name = "',
+            "ca": 'upstream_verify = "ca:/path/to/ca.pem"',
+            "pin": f'upstream_verify = "pin:{spki_pin(pair.certificate)}"',
+            "off": 'upstream_verify = "off"',
+        }
+        lines = words.split("\n")[1:]
+        self.assertEqual(len(lines), len(by.split()), words)
+        for line, cure in zip(lines, by.split(), strict=True):
+            self.assertTrue(line.startswith(f"    {cures[cure]}"), line)
         return words
 
     # Trust in a CA.
@@ -86,7 +90,7 @@ class UpstreamTLSTests(SynchronousTestCase):
         words = self.refused(UpstreamTLS("ca", self.ca(OTHER_CA), NAME), GOOD)
         self.assertIn("CA that is not trusted here", words)
         self.assertNotIn("it is not for", words)
-        self.assertIn('upstream_server_name = "sso.example.com"  #', words)
+        self.assertIn(" One of these lines in [[site]] cures it:\n", words)
 
     def test_self_signed(self) -> None:
         pair = issue(NAME)
@@ -101,30 +105,43 @@ class UpstreamTLSTests(SynchronousTestCase):
         self.accepted(UpstreamTLS("ca", self.ca(middle), NAME), leaf)
         self.accepted(UpstreamTLS("ca", self.ca(CA), NAME), leaf)
 
+    def test_an_intermediate_that_is_not_sent(self) -> None:
+        middle = issue(ca=True, by=CA)
+        leaf = issue(NAME, by=middle)
+        words = self.refused(
+            UpstreamTLS("ca", self.ca(CA), NAME), Pair(leaf.certificate, (), leaf.key)
+        )
+        self.assertIn("not accepted: no CA that is trusted here issued it, or the server", words)
+        self.assertEqual(words.count("trusted here"), 1)
+
     def test_wrong_name(self) -> None:
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), "other.example"), GOOD)
+        words = self.refused(
+            UpstreamTLS("ca", self.ca(CA), "other.example"), GOOD, by="name pin off"
+        )
         self.assertIn("it is not for other.example, but for authentik.example.", words)
         self.assertIn(f'upstream_server_name = "{NAME}"\n', words)
         self.assertNotIn("trusted here", words)
 
     def test_both_wrong(self) -> None:
-        words = self.refused(UpstreamTLS("ca", self.ca(OTHER_CA), "other.example"), GOOD)
+        words = self.refused(
+            UpstreamTLS("ca", self.ca(OTHER_CA), "other.example"), GOOD, by="name ca pin off"
+        )
         self.assertIn("not trusted here", words)
         self.assertIn("it is not for other.example", words)
 
     def test_no_name(self) -> None:
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), issue(by=CA))
+        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), issue(by=CA), by="name pin off")
         self.assertIn("but for no name at all", words)
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), ""), GOOD)
+        words = self.refused(UpstreamTLS("ca", self.ca(CA), ""), GOOD, by="name pin off")
         self.assertIn("a name that we know", words)
 
     def test_name_in_the_subject_only(self) -> None:
         """RFC 9525 6.3: the common name does not count."""
         pair = issue(by=CA, common_name=NAME)
-        self.refused(UpstreamTLS("ca", self.ca(CA), NAME), pair)
+        self.refused(UpstreamTLS("ca", self.ca(CA), NAME), pair, by="name pin off")
 
     def test_authentik_fallback_certificate(self) -> None:
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), issue("*"))
+        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), issue("*"), by="name ca pin off")
         self.assertIn("but for *.", words)
         self.assertIn('upstream_server_name = "sso.example.com"  #', words)
         self.assertIn("new at every start", words)
@@ -132,7 +149,7 @@ class UpstreamTLSTests(SynchronousTestCase):
     def test_hostile_names(self) -> None:
         """Nothing that a certificate says gets into logs or into a line that is pasted."""
         pair = issue('x"\nupstream_verify = "off', "\x1b[2J", *(f"n{i}.example" for i in range(9)))
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), pair)
+        words = self.refused(UpstreamTLS("ca", self.ca(CA), NAME), pair, by="name ca pin off")
         self.assertEqual(words.count("\n"), 4)
         self.assertNotIn("\x1b", words)
         self.assertIn("(odd name), (odd name), n0.example, n1.example, n2.example, 6 more", words)
@@ -143,19 +160,21 @@ class UpstreamTLSTests(SynchronousTestCase):
         for name in ("192.0.2.1", "2001:db8::1", "[2001:DB8::1]"):
             self.accepted(UpstreamTLS("ca", self.ca(CA), name), pair)
             self.assertIsNone(self.peer.get_servername())
-        words = self.refused(UpstreamTLS("ca", self.ca(CA), "192.0.2.2"), pair)
+        words = self.refused(UpstreamTLS("ca", self.ca(CA), "192.0.2.2"), pair, by="name pin off")
         self.assertIn("not for 192.0.2.2, but for 192.0.2.1, 2001:db8::1", words)
         self.assertIn('upstream_server_name = "192.0.2.1"', words)
 
     def test_wildcard(self) -> None:
         tls = UpstreamTLS("ca", self.ca(CA), "a.example.com")
         self.accepted(tls, issue("*.example.com", by=CA))
-        self.refused(tls, issue("*.a.example.com", by=CA))
+        self.refused(tls, issue("*.a.example.com", by=CA), by="name pin off")
 
     def test_dates(self) -> None:
         tls = UpstreamTLS("ca", self.ca(CA), NAME)
-        self.assertIn("has expired", self.refused(tls, issue(NAME, by=CA, days=(-9, -2))))
-        self.assertIn("not valid yet", self.refused(tls, issue(NAME, by=CA, days=(2, 9))))
+        for days, words in (((-9, -2), "has expired"), ((2, 9), "is not valid yet")):
+            said = self.refused(tls, issue(NAME, by=CA, days=days), by="pin off")
+            self.assertIn(f"{words}. Renew it, and look at both clocks; what follows", said)
+        self.refused(tls, issue(NAME, by=OTHER_CA, days=(-9, -2)))
 
     def test_purpose(self) -> None:
         """A certificate for clients is none for servers, though the CA is the same."""
@@ -191,7 +210,7 @@ class UpstreamTLSTests(SynchronousTestCase):
         self.refused(UpstreamTLS("system", "", NAME), GOOD)
         self.setenv("SSL_CERT_FILE", self.ca(CA))
         self.accepted(UpstreamTLS("system", "", NAME), GOOD)
-        self.refused(UpstreamTLS("system", "", "other.example"), GOOD)
+        self.refused(UpstreamTLS("system", "", "other.example"), GOOD, by="name pin off")
 
     def test_system_directory(self) -> None:
         directory = self.mktemp()

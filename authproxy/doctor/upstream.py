@@ -127,8 +127,8 @@ def _verified(site: SiteSettings, upstream: Upstream, stream: Stream) -> Result 
         _tls(site, upstream).verify(stream.tls)
     except VerificationError as e:
         words, *lines = str(e).split("\n")
-        what, _, cures = words.partition(" These lines")
-        return failed(UPSTREAM, f"{upstream}: {what}", f"These lines{cures}", *lines)
+        what, _, cure = words.partition(". ")
+        return failed(UPSTREAM, f"{upstream}: {what}.", cure, *lines)
     return None
 
 
