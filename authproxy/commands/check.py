@@ -40,16 +40,18 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int:
         count = len(problems)
         print(f"{count} problem{'s' if count > 1 else ''}.", file=sys.stderr)
         return 1
-    for key, message in (*crosschecks.warnings(settings), *files.remarks(settings, environ)):
+    warnings = [*crosschecks.warnings(settings), *files.remarks(settings, environ)]
+    for key, message in warnings:
         print(f"warning: {config.Problem(settings.path, key, message)}", file=sys.stderr)
-    print(_summary(settings))
+    print(_summary(settings, len(warnings)))
     return 0
 
 
-def _summary(settings: Settings) -> str:
+def _summary(settings: Settings, warnings: int) -> str:
     """What the proxy would do, for a reader who wonders whether that was meant."""
     listen = settings.listen
-    lines = [f"{settings.path or 'The built-in defaults'}: no problem found."]
+    but = f", but {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+    lines = [f"{settings.path or 'The built-in defaults'}: no problem found{but}."]
     workers = settings.workers
     if isinstance(workers, str):
         workers = f"auto, {processors()} here"
