@@ -232,8 +232,10 @@ def _fault(fault: Fault) -> str:
     words = "warning" if fault.level == "warn" else fault.level
     times = f" &times; {fault.count}" if fault.count > 1 else ""
     where = f"<br>worker {fault.worker}" if fault.worker else ""
-    said, dot, cure = fault.text.partition(". ")
+    sentences, *lines = fault.text.split("\n")
+    said, dot, cure = sentences.partition(". ")
     more = f'<p class="soft">{text(cure)}</p>' if cure else ""
+    more += "".join(f'<p class="code">{text(line.strip())}</p>' for line in lines)
     return (
         f'<li><div><span class="state {kind}">{words}{times}</span>'
         f'<div class="when">{moment(fault.last)}{where}</div></div>'

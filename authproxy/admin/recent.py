@@ -16,9 +16,11 @@ from attrs import evolve, frozen
 from twisted.logger import LogEvent, LogLevel, formatEvent
 
 MOST = 50
-MOST_TEXT = 600  # characters of one: clients have a part in some
+MOST_TEXT = 1200  # characters of one: clients have a part in some
 _WORKER = re.compile(r"\[worker (\d+)\] ")
 _BEFORE = re.compile(r"\((\d+) more like this before\) ")
+_SUMMED_UP = re.compile(r"\((\d+) more like this in [^ ]+ s, the last:\) ")
+_WITHIN = re.compile(r"\n(?!    )")
 _REQUEST = re.compile(r"\b[0-9a-f]{16}\b")
 
 
@@ -27,7 +29,8 @@ class Fault:
     """What was said, `count` times from `first` to `last` (seconds since the epoch).
 
     `level` is "warn", "error" or "critical"; `worker` the number of the worker that said it last, 0
-    for the process itself. `text` is one line of printable characters.
+    for the process itself. `text` is of printable characters; lines after its first are settings to
+    paste.
     """
 
     text: str
@@ -83,10 +86,14 @@ def _parts(event: LogEvent) -> tuple[str, int, int]:
     said = _BEFORE.match(text)
     if said is not None:
         times, text = times + int(said[1]), text[said.end() :]
-    return _line(text), worker, times
+    said = _SUMMED_UP.match(text)
+    if said is not None:
+        times, text = int(said[1]), text[said.end() :]
+    return _printable(text), worker, times
 
 
-def _line(text: str) -> str:
-    """One line of printable characters: what a client sent may be in it."""
-    text = "".join(c if c.isprintable() else " " if c == "\n" else "\ufffd" for c in text.strip())
+def _printable(text: str) -> str:
+    """What a client sent may be in it. Indented lines stay lines, see upstream_tls.py."""
+    text = _WITHIN.sub(" ", text.strip())
+    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "\u2026"

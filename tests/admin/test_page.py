@@ -123,6 +123,19 @@ class PageTests(SynchronousTestCase):
             self.assertIn(words, page.text)
         self.assertEqual(page.text.count("15 min ago"), 3)
 
+    def test_settings_to_paste(self) -> None:
+        """Each in a line of its own, and whole."""
+        lines = ('upstream_verify = "pin:sha256/x"  # <b>', 'upstream_verify = "off"')
+        said = "not accepted. One of these:" + "".join(f"\n    {line}" for line in lines)
+        self.busy.fault("{said}", LogLevel.error, said=said)
+        html = document(self.report()).decode()
+        self.assertIn(
+            '<p class="soft">One of these:</p>'
+            '<p class="code">upstream_verify = &quot;pin:sha256/x&quot;  # &lt;b&gt;</p>'
+            '<p class="code">upstream_verify = &quot;off&quot;</p>',
+            html,
+        )
+
     def test_not_ready(self) -> None:
         self.busy.up = (0, 0, 2)
         page = parsed(self.report())

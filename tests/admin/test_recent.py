@@ -46,6 +46,16 @@ class RecentTests(SynchronousTestCase):
             self.log.emit(LogLevel.error, "[worker {number}] {text}", number=number, text=text)
         self.assertEqual(self.seen(), [("down", "error", 9, 2)])
 
+    def test_what_sums_up_is_the_same_fault(self) -> None:
+        self.log.error("down (request 0123456789abcdef)")
+        self.log.error("(3 more like this in 10 s, the last:) down (request 1123456789abcdef)")
+        self.log.error("(2 more like this before) down (request 2123456789abcdef)")
+        self.assertEqual(self.seen(), [("down (request 2123456789abcdef)", "error", 7, 0)])
+
+    def test_lines_to_paste_stay_lines(self) -> None:
+        self.log.error("{said}", said="no. Write:\n    a = 1\n    b = 2\nor not")
+        self.assertEqual(self.seen()[0][0], "no. Write:\n    a = 1\n    b = 2 or not")
+
     def test_a_failure(self) -> None:
         try:
             raise ValueError("no good")

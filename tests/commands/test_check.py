@@ -116,6 +116,7 @@ class CheckTests(SynchronousTestCase):
         )
         self.assertEqual((status, len(err)), (0, 3))
         self.assertTrue(all(line.startswith(f"warning: {self.path}: ") for line in err), err)
+        self.assertEqual(out[0], f"{self.path}: no problem found, but 3 warnings.")
         self.assertIn(str(certificate), "\n".join(out))
 
     def test_wrong_arguments(self) -> None:
