@@ -59,6 +59,7 @@ def warnings(settings: Settings) -> list[tuple[str, str]]:
                     " on the way. Use https:// (authentik's port 9443).",
                 )
             )
+        found += [(f"site[{number}].{key}", message) for key, message in _swapped_ports(site)]
         found += [(f"site[{number}].{key}", message) for key, message in _twice_guarded(site)]
     found += _passed_by(settings)
     in_front = settings.trust.proxies or settings.trust.presets
@@ -195,6 +196,17 @@ def _within(inner: str, outer: str) -> bool:
         return inner == outer
     one, other = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _swapped_ports(site: SiteSettings) -> Iterator[tuple[str, str]]:
+    """Ports of authentik with the scheme of the other one."""
+    for upstream in site.upstreams:
+        if (upstream.scheme, upstream.port) in (("http", 9443), ("https", 9000)):
+            yield (
+                "upstream",
+                f"{upstream}: authentik speaks TLS on port 9443 and plain HTTP on port 9000. Write"
+                " https:// with 9443, or http:// with 9000, unless yours is set up otherwise.",
+            )
 
 
 def _twice_guarded(site: SiteSettings) -> Iterator[tuple[str, str]]:

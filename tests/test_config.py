@@ -503,6 +503,8 @@ class WarningTests(SynchronousTestCase):
                 "site[1].upstream_verify",
             ),
             ('[[site]]\nupstream="http://10.0.0.5"', "site[1].upstream"),
+            ('[[site]]\nupstream="http://127.0.0.1:9443"', "site[1].upstream"),
+            ('[[site]]\nupstream="https://127.0.0.1:9000"', "site[1].upstream"),
         ):
             [(found, words)] = crosschecks.warnings(right(text))
             self.assertEqual(found, key)
@@ -511,6 +513,8 @@ class WarningTests(SynchronousTestCase):
             "",
             '[trust]\nproxies = ["10.0.0.0/8"]',
             '[[site]]\nupstream="http://127.0.0.1"',
+            '[[site]]\nupstream="http://127.0.0.1:9000"',
+            '[[site]]\nupstream="https://127.0.0.1:9443"',
         ):
             self.assertEqual(crosschecks.warnings(right(text)), [])
 
