@@ -47,6 +47,7 @@ _OF_NGINX = {
 }
 # What the parser's words begin with, and what mostly was meant.
 _CURES_OF_TOML = {
+    "Invalid value (at end": "At its end a value is missing, or the bracket that closes a list.",
     "Invalid value": 'Texts stand in straight quotes: hosts = ["sso.example.com"].',
     "Illegal character": "A text ends with a quote, in the line in which it begins.",
     "Unterminated string": "A text ends with a quote.",

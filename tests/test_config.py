@@ -299,6 +299,7 @@ class WordsTests(SynchronousTestCase):
                 "this is not TOML: Invalid value (at line 2, column 10). Texts stand in straight"
                 ' quotes: hosts = ["sso.example.com"].',
             ),
+            ("x = [", "this is not TOML: Invalid value (at end of document). At its end a value"),
             ("[listen]\n[log]\n[listen]\n", "this is not TOML: Cannot declare ('listen',) twice"),
             ("[[site]\n", "this is not TOML: Expected ']]' at the end of an array declaration (at"),
             ("a = " + "9" * 5000, "this is not TOML: "),
