@@ -38,7 +38,6 @@ AGAIN = 60.0
 # While settings are read and adopted nobody is served: as long as that took, and this many seconds
 # at most, are between it and the next reload.
 MOST_PAUSE = 1.0
-OVERLAP = "A listener that overlaps one that is open can only be changed by a restart."
 
 log = Logger()
 
@@ -177,9 +176,7 @@ class Reloads(Service):
         def failed(reason: Failure) -> str:
             self.loaded = before
             error = reason.value
-            if isinstance(error, ListenError):
-                return f"{error} {OVERLAP}"
-            if isinstance(error, (ConfigError, CertificateError)):
+            if isinstance(error, (ListenError, ConfigError, CertificateError)):
                 return str(error)
             if isinstance(error, OSError):  # of the access log
                 return f"{error.filename}: {error.strerror}."

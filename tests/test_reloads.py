@@ -119,7 +119,7 @@ class ReloadTests(_Tests):
         before = self.reloads.loaded
         address = ListenAddress("tcp", "::", 443)
         for answer, words in (
-            (ListenError("[::]:443 is already in use.", address), "only be changed by a restart"),
+            (ListenError("[::]:443 is already in use.", address), "[::]:443 is already in use."),
             (OSError(13, "Permission denied", "/var/log/x"), "/var/log/x: Permission denied"),
             (RuntimeError("never seen"), "an internal error: RuntimeError('never seen')"),
         ):

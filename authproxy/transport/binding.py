@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
 
 from ..settings import Listen, ListenAddress
-from .portholder import describe_holder
+from .portholder import describe_holder, held_here
 
 BACKLOG = 4096  # Twisted's default of 50 refuses clients in a burst
 UNPRIVILEGED = {80: 8080, 443: 8443}  # where to listen when the default ports may not be bound
@@ -207,6 +207,11 @@ def _passed_by_systemd() -> dict[str, int]:
 def _explain(address: ListenAddress, reason: Any) -> str:
     code = getattr(reason, "errno", None)
     if code == errno.EADDRINUSE:
+        if address.kind == "tcp" and held_here(address.port):
+            return (
+                f"{address} is already in use by another listener of this authproxy, which overlaps"
+                " it. Leave one of them out; one that is open is changed by a restart alone."
+            )
         holder = describe_holder(address.port) if address.kind == "tcp" else ""
         by = f" by {holder}" if holder else ""
         return f"{address} is already in use{by}. Stop that, or choose another address in [listen]."

@@ -8,28 +8,48 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Collection
+from contextlib import suppress
 
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 def describe_holder(port: int) -> str:
     """Who listens on this port, as "nginx (pid 1234)" or "a process of user 33", or ""."""
-    inodes: dict[str, str] = {}
-    # "self": where only processes are visible (ProcSubset=pid in the unit), /proc/net is not.
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
-        inodes.update(_listening(table, port))
+    inodes = _sockets(port)
     if not inodes:
         return ""
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            for descriptor in (process / "fd").iterdir():
-                target = os.readlink(descriptor)
-                if target.startswith("socket:[") and target[8:-1] in inodes:
-                    return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+            if _holds(process, inodes):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:
             continue  # it ended, or is another user's
     user = next(iter(inodes.values()))
     return f"a process of user id {user}"
+
+
+def held_here(port: int) -> bool:
+    """Whether this process listens on the port, at some address."""
+    with suppress(OSError):
+        return _holds(pathlib.Path("/proc/self"), _sockets(port))
+    return False
+
+
+def _holds(process: pathlib.Path, inodes: Collection[str]) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists the directory
+            target = os.readlink(descriptor)
+            if target.startswith("socket:[") and target[8:-1] in inodes:
+                return True
+    return False
+
+
+def _sockets(port: int) -> dict[str, str]:
+    """Socket inode -> user id, of all that listen on this port."""
+    # "self": where only processes are visible (ProcSubset=pid in the unit), /proc/net is not.
+    tables = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
+    return {inode: user for table in tables for inode, user in _listening(table, port).items()}
 
 
 def _listening(table: str, port: int) -> dict[str, str]:

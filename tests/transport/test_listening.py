@@ -232,6 +232,7 @@ class ErrorTests(_Tests):
 
     def test_in_use(self) -> None:
         """The message names who has it, and the cure."""
+        self.patch(binding, "held_here", lambda _: False)
         port = self.loop.listen(tcp())
         number = port.getHost().port
         error = self.error(tcp(port=number))
@@ -241,7 +242,15 @@ class ErrorTests(_Tests):
         self.assertEqual((error.host, error.port), ("127.0.0.1", number))
         self.assertFalse(error.no_permission)
 
+    def test_in_use_by_ourselves(self) -> None:
+        """To stop that is no cure then: [::]:443 beside 192.0.2.1:443, at a start or a reload."""
+        number = self.loop.listen(tcp()).getHost().port
+        error = str(self.error(tcp(port=number)))
+        self.assertIn(f"127.0.0.1:{number} is already in use by another listener of this", error)
+        self.assertNotIn("Stop that", error)
+
     def test_in_use_by_somebody_unknown(self) -> None:
+        self.patch(binding, "held_here", lambda _: False)
         port = self.loop.listen(tcp())
         self.patch(binding, "describe_holder", lambda _: "")
         error = self.error(tcp(port=port.getHost().port))
