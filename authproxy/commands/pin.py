@@ -104,16 +104,26 @@ def _certificate(server: Upstream, name: str) -> x509.Certificate:
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
     try:
-        with (
-            socket.create_connection((server.host, server.port), TIMEOUT) as sock,
-            tls.wrap_socket(sock, server_hostname=name or None) as secure,
-        ):
-            found = secure.getpeercert(binary_form=True)
+        with socket.create_connection((server.host, server.port), TIMEOUT) as sock:
+            found = _presented(tls, sock, server, name)
     except (OSError, UnicodeError) as e:
         raise PinError(_why(server, name, e)) from None
     if not found:
         raise PinError(f"{server} sent no certificate.")
     return x509.load_der_x509_certificate(found)
+
+
+def _presented(
+    tls: ssl.SSLContext, sock: socket.socket, server: Upstream, name: str
+) -> bytes | None:
+    try:
+        with tls.wrap_socket(sock, server_hostname=name or None) as secure:
+            return secure.getpeercert(binary_form=True)
+    except TimeoutError:
+        raise PinError(
+            f"{server} accepts connections, and says nothing then. Is it a TLS server? authentik's"
+            f" port 9000 is plain HTTP; the one for https is {DEFAULT_PORT}."
+        ) from None
 
 
 def _why(server: Upstream, name: str, error: Exception) -> str:

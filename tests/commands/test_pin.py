@@ -196,7 +196,7 @@ class PinTests(SynchronousTestCase):
             f"{LOOPBACK}:{self.serve(lambda sock: sock.recv(65536) and sock.recv(1) and None)}"
         )
         self.assertEqual(status, 1)
-        self.assertIn("does not answer", err)
+        self.assertIn("accepts connections, and says nothing then. Is it a TLS server?", err)
 
     def test_what_a_stranger_writes(self) -> None:
         pair = issue("a.example", common_name="x\x1b[31m\nupstream_verify = evil")
