@@ -28,6 +28,13 @@ from .connection import Connection
 from .server import Server
 
 _STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_ROUTE = "Correct its address, or this machine's network (ip route get ADDRESS)."
+_CURES = {
+    errno.ENETUNREACH: _NO_ROUTE,
+    errno.EHOSTUNREACH: _NO_ROUTE,
+    errno.ENOENT: "Correct the path, or start who makes that socket.",
+    errno.EACCES: "Let the user of authproxy write to the socket (its group and mode).",
+}
 
 
 class Dialler:
@@ -108,6 +115,8 @@ def explain(reason: BaseException | None, name: str) -> UpstreamError:
             f"no connection to {name}: {os.strerror(number)}. Raise LimitNOFILE (systemd) or"
             " ulimit -n, or lower limits.connections."
         )
+    if number in _CURES:
+        return ConnectFailed(f"cannot connect to {name}: {os.strerror(number)}. {_CURES[number]}")
     return ConnectFailed(f"cannot connect to {name}: {reason}")
 
 
