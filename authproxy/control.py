@@ -107,11 +107,14 @@ class Control(Service):
 def _only_ours(directory: str) -> None:
     """Who may write the directory may put a socket of his own there. Raises PermissionError."""
     status = os.stat(directory)
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_uid not in (0, os.geteuid()):
         name = str(status.st_uid)
         with suppress(KeyError):
             name = pwd.getpwuid(status.st_uid).pw_name
-        raise PermissionError(0, f"the directory is {name}'s, or others may write it.")
+        raise PermissionError(0, f"its directory is {name}'s.")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.filemode(status.st_mode)
+        raise PermissionError(0, f"its directory may be written by others than its owner ({mode}).")
 
 
 class _Conversation(LineOnlyReceiver):
