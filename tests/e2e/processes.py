@@ -111,13 +111,19 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """What it has written there so far."""
-        return self._said[0].read_text()
+        """The lines that it has written there so far."""
+        return self._lines(0)
 
     @property
     def stderr(self) -> str:
-        """What it has written there so far."""
-        return self._said[1].read_text()
+        """The lines that it has written there so far."""
+        return self._lines(1)
+
+    def _lines(self, stream: int) -> str:
+        """Whole ones, while it runs: a write() may be seen by halves, also of a character."""
+        ended = self.popen.poll() is not None
+        octets = self._said[stream].read_bytes()
+        return (octets if ended else octets[: octets.rfind(b"\n") + 1]).decode()
 
     def says(self, pattern: str, stream: str = "stderr") -> re.Match[str]:
         """Wait until it has written something like this; it must not have ended without."""

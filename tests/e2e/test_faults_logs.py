@@ -159,10 +159,11 @@ class StandardError(LogTests):
         for workers in (1, 2):
             proxy = self.start(DEAD, workers=workers, log={"access": ""})
             _, most = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
-            limit = len(proxy.stderr) + 40
+            said = proxy._said[1]
+            limit = said.stat().st_size + 40
             resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, most))
             self.faults()
-            until(lambda proxy=proxy, limit=limit: len(proxy.stderr) == limit, "it is full")
+            until(lambda said=said, limit=limit: said.stat().st_size == limit, "it is full")
             resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
             self.said_once(REFUSED, workers)
             self.ends()
