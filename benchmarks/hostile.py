@@ -29,7 +29,8 @@ from pathlib import Path
 from . import hostile_few
 from .children import Child, family
 from .hostile_few import frame
-from .sockets import client_context, connect
+from .machine import free_port
+from .sockets import TIMEOUT, client_context, connect
 
 MIB = 1 << 20
 SPARE = 512  # descriptors that are not spent
@@ -268,7 +269,7 @@ def proxy(workers: int, count: int, seconds: float) -> Iterator[Siege]:
     """A proxy, with its origin behind."""
     with tempfile.TemporaryDirectory(prefix="authproxy-siege-") as directory:
         root = Path(directory)
-        ports = [_free() for _ in range(3)]
+        ports = [free_port() for _ in range(3)]
         config = root / "authproxy.toml"
         config.write_text(
             f'workers = {workers}\n[listen]\nhttp = ["127.0.0.1:{ports[0]}"]\n'
@@ -295,12 +296,6 @@ def proxy(workers: int, count: int, seconds: float) -> Iterator[Siege]:
         finally:
             front.stop()
             origin.stop()
-
-
-def _free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def attack(siege: Siege, name: str, rounds: int) -> str:

@@ -17,6 +17,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,24 +60,29 @@ def missing(program: str) -> str:
 
 
 def free_port() -> int:
-    """A port for a listener, below those that outgoing connections get, and not the one that
-    somebody else who looks for one gets at the same moment."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    below = range(min(10000, low // 2), low)
+    """A port where nobody listens, for who comes back to it, or cannot say which one it got.
+
+    Not one of those that the kernel gives to whoever asks for any, and to outgoing connections:
+    it would soon be somebody's. Nor, on Linux, one that this process or another one has got from
+    here: a name says so, which is gone with its process.
+    """
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    except OSError:
+        text = "49152 65535"  # IANA's
+    below = range(10000, max(int(text.split()[0]), 11000))
     for port in random.sample(below, len(below)):
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if sys.platform == "linux":
+                name = socket.socket(socket.AF_UNIX)
+                name.bind(f"\0authproxy-port-{port}")
+                _given.append(name)
+            return port
     raise OSError("no free port")
 
 
-_given: set[int] = set()  # in this process: a proxy that stops may leave connections behind
+_given: list[socket.socket] = []  # the names of those that were given away
 
 
 def versions() -> dict[str, str]:

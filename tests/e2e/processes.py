@@ -10,7 +10,6 @@ import atexit
 import http.client
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -30,6 +29,8 @@ from typing import Any, ClassVar, TypeVar
 
 import trustme
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
@@ -57,6 +58,7 @@ _LISTENING = re.compile(r"Listening for (https?) on (\S+)\.$", re.MULTILINE)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+free_port = machine.free_port
 Seen = TypeVar("Seen")
 Kept = TypeVar("Kept", bound="Process")
 Table = Mapping[str, Any]
@@ -374,23 +376,6 @@ class Stage:
         """Stop it with the stage."""
         self._ending.callback(process.stop)
         return process
-
-
-def free_port() -> int:
-    """A port where nobody listens, for who comes back to it, or cannot say which one it got.
-
-    Not one of those that the kernel gives to whoever asks for any, and to outgoing connections:
-    it would soon be somebody's. Nor the one that other tests get which run at the same time.
-    """
-    try:
-        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
-    except OSError:
-        text = "49152 65535"  # IANA's
-    while True:
-        port = random.randrange(10000, max(int(text.split()[0]), 11000))
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind((LOOPBACK, port))
-            return port
 
 
 def connect(port: int, *, source: str = "", receive_buffer: int = 0) -> socket.socket:

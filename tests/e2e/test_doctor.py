@@ -24,6 +24,7 @@ from .processes import (
     Origin,
     Proxy,
     Stage,
+    free_port,
     read_all,
     read_head,
 )
@@ -204,8 +205,7 @@ class Upstreams(DoctorTests):
     def test_down(self) -> None:
         """3: nothing listens at upstream."""
         stage = self.own_stage()
-        with socket.create_server((LOOPBACK, 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         proxy = stage.proxy(stage.configuration(f"http://{LOOPBACK}:{port}"))
         seen = self.examine(stage, proxy, f"--config={stage.directory / 'authproxy-0.toml'}")
         self.assert_failed(seen, "live", "ready", "upstream")
@@ -392,8 +392,7 @@ class Fronts(DoctorTests):
     def test_nothing_listens(self) -> None:
         """7: one failure, not ten."""
         stage = self.own_stage()
-        with socket.create_server((LOOPBACK, 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         status, out = self.run_doctor(f"https://{HOST}:{port}/", "--json")
         seen = Examination(status, json.loads(out))
         self.assert_failed(seen, "connect")
@@ -405,8 +404,7 @@ class Fronts(DoctorTests):
     def test_text_of_much(self) -> None:
         """What is skipped for one reason is one line, and a cure is printed once."""
         stage = self.own_stage()
-        with socket.create_server((LOOPBACK, 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         status, out = self.run_doctor(f"https://{HOST}:{port}/")
         text = " ".join(out.split())
         self.assertEqual(status, 1)
@@ -483,8 +481,7 @@ class Fronts(DoctorTests):
     def test_nothing_on_the_plain_port(self) -> None:
         stage = self.own_stage()
         proxy = stage.proxy(stage.configuration(self.origin.port, listen={"http": []}))
-        with socket.create_server((LOOPBACK, 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         proxy.http = port
         seen = self.examine(stage, proxy)
         self.assert_failed(seen)
