@@ -37,6 +37,13 @@ LOOPBACK = "127.0.0.1"
 HOST = "sso.example.com"
 PATIENCE = 60.0  # seconds
 GLANCE = 0.01  # seconds between two looks at what cannot be waited for
+# The proxy's deadlines, where a test does not wait for one: none may be met because a machine is
+# slow, or stands still for a while.
+UNHURRIED = 10 * PATIENCE
+DEADLINES = (
+    "tls_handshake", "proxy_header", "head", "keepalive", "body_idle", "write_stall", "connect",
+    "upstream_tls", "first_byte", "upstream_idle",
+)  # fmt: skip
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 FOREGROUND = ("--nodaemon", "--pidfile=")
 COMMAND = (
@@ -348,6 +355,8 @@ class Stage:
         document |= {"site": [served | dict(site or {})], "listen": listen}
         # Origins here count their connections, and follow scripts; test_health.py is about checks.
         document["health"] = {"path": ""}
+        document["timeouts"] = dict.fromkeys(DEADLINES, UNHURRIED)
+        document["pool"] = {"wait": UNHURRIED}
         for name, section in sections.items():
             known = document.get(name, {})
             document[name] = known | dict(section) if isinstance(section, Mapping) else section

@@ -250,16 +250,16 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 class Pauses(EndToEnd):
     """What is sent after a pause, or after an answer that came early, is no request."""
 
-    def proxy_before(self, url: str) -> Proxy:
+    def proxy_before(self, url: str, **timeouts: float) -> Proxy:
         stage = self.own_stage()
         document = stage.configuration(
-            url, {"hosts": []}, listen={"plain_http": "serve"}, timeouts={"body_idle": 1}
+            url, {"hosts": []}, listen={"plain_http": "serve"}, timeouts=timeouts
         )
         return stage.proxy(document)
 
     def test_content_that_comes_after_the_deadline(self) -> None:
         origin = RecordingOrigin()
-        proxy = self.proxy_before(self.scripted(origin.converse).url)
+        proxy = self.proxy_before(self.scripted(origin.converse).url, body_idle=1)
         for framing in (b"Content-Length: %d" % len(SMUGGLED), b"Transfer-Encoding: chunked"):
             head = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing
             with socket.create_connection((LOOPBACK, proxy.http), PATIENCE) as sock:

@@ -27,7 +27,7 @@ import threading
 from typing import Any
 
 from .clients import Asked
-from .faulty import BODY, FAULTY, OK, BlackHole, FaultTests, World, cut, take
+from .faulty import BODY, FAULTY, OK, SOON, BlackHole, FaultTests, World, cut, take
 from .processes import HOST, LOOPBACK, free_port, read_all, request, response, until
 
 
@@ -39,7 +39,7 @@ class Dialling(FaultTests):
     def test_black_hole(self) -> None:
         hole = BlackHole()
         self.addCleanup(hole.close)
-        self.start(f"http://{LOOPBACK}:{hole.port}")
+        self.start(f"http://{LOOPBACK}:{hole.port}", timeouts={"connect": SOON})
         self.fails(503, r"does not answer \(timeouts\.connect\)\. Is a firewall in between\?")
 
     def test_name_that_does_not_resolve(self) -> None:
@@ -69,7 +69,10 @@ class Dialling(FaultTests):
         world = World(self.stage)
         world.name({"origin.test": "hangs", "good.test": LOOPBACK})
         good = f"http://good.test:{self.good.port}"
-        self.start(f"http://origin.test:{self.good.port}", good=good, environ=world.environ)
+        self.start(
+            f"http://origin.test:{self.good.port}",
+            good=good, environ=world.environ, timeouts={"connect": SOON},
+        )  # fmt: skip
         words = "503 .*the name in http://origin.test:.* is not resolved"
         asking = [threading.Thread(target=self.ask) for _ in range(40)]
         for thread in asking:
@@ -91,7 +94,7 @@ class Dialling(FaultTests):
     def test_end_while_a_name_server_hangs(self) -> None:
         world = World(self.stage)
         world.name({"origin.test": "hangs"})
-        document = self.stage.configuration("http://origin.test:9000", timeouts={"connect": 1})
+        document = self.stage.configuration("http://origin.test:9000", timeouts={"connect": SOON})
         proxy = self.stage.proxy(document, environ=world.environ)
         with self.stage.connect(proxy) as sock:
             sock.sendall(request("/"))
@@ -127,15 +130,15 @@ class Dialling(FaultTests):
 class Handshakes(FaultTests):
     """Of TLS with upstream."""
 
-    def start_tls(self, origin: Any, **site: Any) -> None:
+    def start_tls(self, origin: Any, **timeouts: float) -> None:
         verified = {"upstream_verify": f"ca:{self.stage.ca}", "upstream_server_name": FAULTY}
-        self.start(origin.url.replace("http:", "https:"), verified | site)
+        self.start(origin.url.replace("http:", "https:"), verified, timeouts=timeouts)
 
     def test_silence(self) -> None:
         def silent(sock: socket.socket) -> None:
             read_all(sock)
 
-        self.start_tls(self.script(silent))
+        self.start_tls(self.script(silent), upstream_tls=SOON)
         self.fails(504, "accepts connections but did not finish a TLS handshake in time")
 
     def test_half_of_one(self) -> None:
@@ -190,9 +193,7 @@ class Handshakes(FaultTests):
             pass
 
 
-class Responses(FaultTests):
-    """What is wrong with an answer, after the request was sent."""
-
+class Answering(FaultTests):
     def serve(self, *answers: bytes, end: Any = cut) -> None:
         """Each connection of upstream takes one request from now on, sends this, and ends."""
 
@@ -204,6 +205,23 @@ class Responses(FaultTests):
 
         self.came.clear()
         self.conversation = conversation
+
+
+class Silence(Answering):
+    def test_silence(self) -> None:
+        """Before the head a page, in the content a cut."""
+        origin = self.script(lambda sock: None)
+        self.start(origin.url, timeouts={"first_byte": SOON, "upstream_idle": SOON})
+        self.serve(end=read_all)
+        self.fails(504, "")
+        self.serve(OK[:-2], end=read_all)
+        for version in ("http/1.1", "h2"):
+            seen = self.ask(version=version)
+            self.assertEqual((seen.status, seen.content, seen.cut), (200, b"hel", True))
+
+
+class Responses(Answering):
+    """What is wrong with an answer, after the request was sent."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -269,15 +287,6 @@ class Responses(FaultTests):
         for version in ("http/1.1", "h2"):
             seen = self.ask(version=version)
             self.assertEqual((seen.status, seen.content, seen.ended), (200, b"hello", True))
-
-    def test_silence(self) -> None:
-        """Before the head a page, in the content a cut."""
-        self.serve(end=read_all)
-        self.fails(504, "")
-        self.serve(OK[:-2], end=read_all)
-        for version in ("http/1.1", "h2"):
-            seen = self.ask(version=version)
-            self.assertEqual((seen.status, seen.content, seen.cut), (200, b"hel", True))
 
     def test_closed_at_the_moment_of_reuse(self) -> None:
         """A pooled connection ends when the next request is on its way. What may be asked twice is

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest
 from authproxy.standin.server import CHUNK
 
 from .clients import HTTP2, Asked
-from .faulty import FAULTY, FaultTests, World
+from .faulty import BODY, FAULTY, SOON, FaultTests, World
 from .processes import (
     HOST,
     Proxy,
@@ -168,7 +168,10 @@ class ThisMachine(FaultTests):
             while self.take(sock):
                 pass
 
-        proxy = self.start(self.script(silent).url, environ=world.environ, workers=workers)
+        proxy = self.start(
+            self.script(silent).url,
+            environ=world.environ, workers=workers, timeouts={"first_byte": SOON},
+        )  # fmt: skip
         with self.stage.connect(proxy) as idle, self.stage.connect(proxy) as websocket:
             idle.sendall(request("/", host=HOST))
             self.assertEqual(response(idle).status, 200)

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import socket
 import threading
+from typing import ClassVar
 
 from .clients import Asked
-from .faulty import BODY, FAULTY, OK, FaultTests, take
+from .faulty import BODY, FAULTY, OK, SOON, FaultTests, take
 from .network import FAR, Network, ip
 from .processes import (
     PATIENCE,
@@ -28,6 +29,8 @@ DOWNLOAD = BODY * 48
 
 
 class NetworkTests(FaultTests):
+    timeouts: ClassVar[dict[str, float]] = {}
+
     @classmethod
     def prepare(cls, stage: Stage) -> None:
         """Nothing: what tests share is outside of their network."""
@@ -39,9 +42,11 @@ class NetworkTests(FaultTests):
         self.good = self.stage.origin()
         self.came_whole: list[bytes] = []
         self.pair = threading.Barrier(2)
+        self.goes_on = threading.Event()
+        self.addCleanup(self.goes_on.set)
         self.port = 0
         self.far_origin()
-        self.start(f"http://{FAR}:{self.port}")
+        self.start(f"http://{FAR}:{self.port}", timeouts=self.timeouts)
 
     def far_origin(self) -> None:
         """It listens there, at the port that it had before."""
@@ -62,6 +67,11 @@ class NetworkTests(FaultTests):
                 elif b" /download" in head:
                     sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DOWNLOAD))
                     sock.sendall(DOWNLOAD)
+                elif b" /half " in head:  # and the rest later
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DOWNLOAD))
+                    sock.sendall(DOWNLOAD[: len(DOWNLOAD) // 2])
+                    self.goes_on.wait(PATIENCE)
+                    sock.sendall(DOWNLOAD[len(DOWNLOAD) // 2 :])
                 elif b" /pair " in head:
                     self.pair.wait(PATIENCE)
                     sock.sendall(OK)
@@ -75,6 +85,40 @@ class NetworkTests(FaultTests):
         for version in VERSIONS:
             until(lambda version=version: self.ask(version=version).status == 200, "it is served")
 
+
+class Dead(NetworkTests):
+    timeouts: ClassVar[dict[str, float]] = {
+        "connect": SOON, "first_byte": SOON, "upstream_idle": SOON,
+    }  # fmt: skip
+
+    def test_black_hole(self) -> None:
+        """Of pooled connections a 504, of new ones a 503, in the middle of a response a cut; and all
+        is well when the network is."""
+        with (
+            self.stage.connect(self.proxy, FAULTY) as sock,
+            self.stage.connect(self.proxy, FAULTY) as other,
+        ):
+            for each in (sock, other):
+                each.sendall(request("/pair", host=FAULTY))
+            for each in (sock, other):  # two connections are in the pool
+                self.assertEqual(response(each).content, b"hello")
+            sock.sendall(request("/half", host=FAULTY))
+            self.assertIn(b" 200 ", read_head(sock))
+            self.network.wire.dead = True
+            self.goes_on.set()
+            came = read_all(sock)
+            self.assertTrue(DOWNLOAD.startswith(came))
+            self.assertLess(len(came), len(DOWNLOAD))
+        self.proxy.says(rf"upstream: Site {FAULTY}, a response was cut: .*came to a halt")
+        statuses = [self.ask(Asked("POST", host=FAULTY)).status for _ in range(4)]
+        self.assertEqual(set(statuses), {503, 504}, statuses)
+        self.fails(503, r"does not answer \(timeouts\.connect\)\. Is a firewall in between\?")
+        self.proxy.says(rf"upstream: Site {FAULTY}, 504 .*no response from upstream within")
+        self.network.wire.dead = False
+        self.served()
+
+
+class Networks(NetworkTests):
     def test_loss(self) -> None:
         """Packets are lost, doubled, and overtake each other; octets do not."""
         wire = self.network.wire
@@ -90,31 +134,6 @@ class NetworkTests(FaultTests):
         self.assertGreater(wire.lost, 0)
         self.assertEqual(len(self.came_whole), len(set(self.came_whole)))
         self.assertEqual(len(self.came_whole), 12)
-
-    def test_black_hole(self) -> None:
-        """Of pooled connections a 504, of new ones a 503, in the middle of a response a cut; and all
-        is well when the network is."""
-        with (
-            self.stage.connect(self.proxy, FAULTY) as sock,
-            self.stage.connect(self.proxy, FAULTY) as other,
-        ):
-            for each in (sock, other):
-                each.sendall(request("/pair", host=FAULTY))
-            for each in (sock, other):  # two connections are in the pool
-                self.assertEqual(response(each).content, b"hello")
-            sock.sendall(request("/download/", host=FAULTY))
-            self.assertIn(b" 200 ", read_head(sock))
-            self.network.wire.dead = True
-            came = read_all(sock)
-            self.assertTrue(DOWNLOAD.startswith(came))
-            self.assertLess(len(came), len(DOWNLOAD))
-        self.proxy.says(rf"upstream: Site {FAULTY}, a response was cut: .*came to a halt")
-        statuses = [self.ask(Asked("POST", host=FAULTY)).status for _ in range(4)]
-        self.assertEqual(set(statuses), {503, 504}, statuses)
-        self.fails(503, r"does not answer \(timeouts\.connect\)\. Is a firewall in between\?")
-        self.proxy.says(rf"upstream: Site {FAULTY}, 504 .*no response from upstream within")
-        self.network.wire.dead = False
-        self.served()
 
     def test_unreachable(self) -> None:
         """A router says so; here it is our own."""

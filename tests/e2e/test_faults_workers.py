@@ -77,7 +77,7 @@ class Killed(FaultTests):
         """Its own connections are lost, visibly; those of the other are right to the octet. The
         log says who it was and how it ended, and one takes its place."""
         moving = Moving()
-        proxy = self.start(self.script(moving).url, workers=2, timeouts=_PATIENT)
+        proxy = self.start(self.script(moving).url, workers=2)
         before = workers_of(proxy)
         sockets = {
             target: self._begin(target)
@@ -168,8 +168,6 @@ class Killed(FaultTests):
         self.assertEqual(self.proxy.stderr.count("was ended by"), 1)
         self.assertEqual(self.proxy.stderr.count(") serves."), 1)
 
-
-_PATIENT = {"body_idle": PATIENCE, "first_byte": PATIENCE, "upstream_idle": PATIENCE}
 
 if not Path("/proc/net/tcp").exists():
     raise SkipTest("no /proc here")

@@ -397,8 +397,7 @@ class Stops(EndToEnd):
 
         origin = self.scripted(upstream)
         stage = self.own_stage()
-        settings = LONG_DRAIN | {"first_byte": 600}
-        proxy = stage.proxy(stage.configuration(origin.url, timeouts=settings))
+        proxy = stage.proxy(stage.configuration(origin.url, timeouts=LONG_DRAIN))
         with stage.connect(proxy) as sock:
             sock.sendall(request("/never"))
             asked.wait(PATIENCE)
@@ -626,7 +625,11 @@ class ProxyProtocol(EndToEnd):
 
     def test_header_that_never_comes(self) -> None:
         """timeouts.proxy_header ends the wait."""
-        with connect(self.proxy.http, source=LISTED) as sock:
+        stage = self.own_stage()
+        listen = {"proxy_protocol_from": [f"{LISTED}/32"]}
+        settings = {"listen": listen, "timeouts": {"proxy_header": 1}}
+        proxy = stage.proxy(stage.configuration(f"http://{LOOPBACK}:1", **settings))
+        with connect(proxy.http, source=LISTED) as sock:
             sock.sendall(b"PROXY TCP4 192.")
             self.assertEqual(read_all(sock), b"")
 

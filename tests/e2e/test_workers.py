@@ -351,7 +351,7 @@ class StoppingTests(WorkersTests):
             read_all(sock)  # never an answer
 
         stage = self.own_stage()
-        self.start(stage, self.scripted(upstream).url, timeouts=LONG_DRAIN | {"first_byte": 600})
+        self.start(stage, self.scripted(upstream).url, timeouts=LONG_DRAIN)
         with stage.connect(self.proxy) as sock:
             sock.sendall(request("/never"))
             asked.wait(PATIENCE)

@@ -32,8 +32,6 @@ from ..e2e.processes import (
 from ..e2e.test_workers import workers_of
 from .record import Record
 
-# A client that a busy machine starves is none that dawdles.
-PATIENT = {"tls_handshake": 60, "head": 60}
 MENDED = 6  # requests in a row that are served: of two workers, each had one
 
 
@@ -53,7 +51,6 @@ class Faults:
             log={"access": str(self.access)},
             pool={"idle_timeout": 2},
             limits={"unproven_per_address": 1000},
-            timeouts=PATIENT,
         ) | {"workers": workers}
         self.proxy = stage.proxy(self._document)
         self._actions = [self.reload, self.reload, self.restart_origin]
@@ -70,7 +67,7 @@ class Faults:
     def reload(self) -> None:
         """Other settings, another certificate."""
         [site] = self._document["site"]
-        timeouts = PATIENT | {"keepalive": random.randrange(60, 90)}
+        timeouts = self._document["timeouts"] | {"keepalive": random.randrange(60, 90)}
         site = site | self._stage.certificate(HOST)
         self._document |= {"site": [site], "timeouts": timeouts}
         config = Path(self.proxy.popen.args[-1])  # type: ignore[index]
