@@ -32,6 +32,7 @@ from .test_websockets import UPGRADE
 
 DAY = 86400
 LARGE = len(CHUNK) * 400  # octets: more than all buffers on the way
+UPLOAD = BODY * 4  # more than is collected before an upstream connection is taken
 
 
 class ThisMachine(FaultTests):
@@ -116,14 +117,18 @@ class ThisMachine(FaultTests):
             with self.limited(proxy):
                 waiting = [connect(proxy.https) for _ in range(4)]
                 proxy.says(r"this machine: Accepting pauses: Too many open files")
-                slow = client.begin(Asked(target="/slow?seconds=0.7", host=FAULTY))
+                # It has the one upstream connection, until all of it has come.
+                upload = client.begin(Asked("POST", "/echo", pieces=[b""], host=FAULTY))
+                client.send(upload, UPLOAD)
                 refused = client.ask(Asked("POST", content=b"content", host=FAULTY))
                 self.assertEqual((refused.status, refused.ended), (503, True))
                 one.sendall(request("/", host=FAULTY))
                 self.assertEqual(response(one).status, 503)
                 proxy.says(rf"this machine: Site {FAULTY}, 503 .*Too many open files.*LimitNOFILE")
-                client.wait([slow])
-                self.assertEqual(client.streams[slow].status, 200)
+                client.end(upload)
+                client.wait([upload])
+                self.assertEqual(client.streams[upload].status, 200)
+                self.assertEqual(client.streams[upload].content, UPLOAD)
                 self._echoes(websocket)
             for raw in waiting:
                 tls = self.stage.client_tls()
