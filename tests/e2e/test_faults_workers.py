@@ -124,10 +124,13 @@ class Killed(FaultTests):
 
     def owner(self, port: int) -> int:
         """The process that has the other end of a client's connection. Linux."""
-        table = Path("/proc/net/tcp").read_text()
-        line = rf":{self.proxy.https:04X} \w+:{port:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (\d+) "
-        found = re.search(line, table)
-        assert found is not None, f"{port} is gone: {self.proxy.stderr}"
+        line = re.compile(
+            rf":{self.proxy.https:04X} \w+:{port:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (\d+) "
+        )
+        # Connections of others that come and go while it is read make it leave some out.
+        found = until(
+            lambda: line.search(Path("/proc/net/tcp").read_text()), f"{port} in the table"
+        )
         wanted = f"socket:[{found[1]}]"
         for pid in workers_of(self.proxy):
             directory = Path(f"/proc/{pid}/fd")
