@@ -411,9 +411,10 @@ class StoppingTests(WorkersTests):
             manager.bind(path)
             manager.settimeout(PATIENCE)
             document = stage.configuration(f"http://{LOOPBACK}:1") | {"workers": 2}
-            self.proxy = stage.proxy(
+            self.proxy = stage.starting_proxy(
                 document, environ={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
             )
+            # At once: Linux keeps ten of them, and the rest would be lost.
             alive: list[str] = []
             while (said := manager.recv(4096).decode().splitlines())[0] != "READY=1":
                 alive = said  # while they start
