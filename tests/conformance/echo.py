@@ -53,7 +53,7 @@ def main() -> None:
     factory.setProtocolOptions(
         failByDrop=False,  # the closing handshake says what was wrong
         echoCloseCodeReason=True,
-        closeHandshakeTimeout=0.5,  # of who sent what looks like half a frame
+        closeHandshakeTimeout=3,  # of who sent what looks like half a frame
         openHandshakeTimeout=30,
         autoPingInterval=0,
         tcpNoDelay=True,

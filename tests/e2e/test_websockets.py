@@ -13,6 +13,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar, TypeVar
@@ -63,6 +64,8 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}",
            "Sec-WebSocket-Version: 13")  # fmt: skip
+# autobahn would give up after a second, and call that unclean.
+UNHURRIED = {"openHandshakeTimeout": PATIENCE, "closeHandshakeTimeout": PATIENCE}
 Result = TypeVar("Result")
 
 
@@ -74,9 +77,11 @@ class Conversations(EndToEnd):
 
     origin: ClassVar[Origin]
     proxy: ClassVar[Proxy]
+    tls: ClassVar[ssl.SSLContext]  # to make one for each takes its time
 
     @classmethod
     def prepare(cls, stage: Stage) -> None:
+        cls.tls = stage.client_tls()
         cls.origin = stage.origin(HOST)
         cls.proxy = stage.proxy(stage.configuration(cls.origin.port))
 
@@ -97,11 +102,13 @@ class Conversations(EndToEnd):
     def _connect(self, path: str = "/ws/client/", **options: Any) -> Any:
         return websockets.connect(
             f"wss://{HOST}:{self.proxy.https}{path}",
-            ssl=self.stage.client_tls(),
+            ssl=self.tls,
             host=LOOPBACK,
             port=self.proxy.https,
             max_size=None,
             open_timeout=PATIENCE,
+            close_timeout=PATIENCE,
+            ping_interval=None,
             **options,
         )
 
@@ -209,7 +216,7 @@ class Conversations(EndToEnd):
             everybody = asyncio.Barrier(CROWD)
             await asyncio.gather(*(one(number, everybody) for number in range(CROWD)))
 
-        asyncio.run(asyncio.wait_for(crowd(), PATIENCE))
+        asyncio.run(asyncio.wait_for(crowd(), 3 * PATIENCE))
 
     def test_nothing_stays_open(self) -> None:
         """When a WebSocket ends, both its connections do."""
@@ -250,7 +257,7 @@ class UpstreamRestarts(EndToEnd):
         async def ends() -> tuple[int, str]:
             client: Any = await websockets.connect(
                 f"wss://{HOST}:{proxy.https}/ws/client/",
-                ssl=stage.client_tls(), host=LOOPBACK, port=proxy.https,
+                ssl=stage.client_tls(), host=LOOPBACK, port=proxy.https, open_timeout=PATIENCE,
             )  # fmt: skip
             await client.recv()
             origin.popen.terminate()
@@ -274,7 +281,7 @@ class Servers(WebSocketServerFactory):
         self.pings: list[bytes] = []
         self.ends: DeferredQueue[int | None] = DeferredQueue()
         self.setProtocolOptions(
-            perMessageCompressionAccept=_deflate_offered, echoCloseCodeReason=True
+            perMessageCompressionAccept=_deflate_offered, echoCloseCodeReason=True, **UNHURRIED
         )
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -372,6 +379,8 @@ class Autobahn(Staged, TestCase):
         factory.setProtocolOptions(
             perMessageCompressionOffers=[PerMessageDeflateOffer()],
             perMessageCompressionAccept=_deflate_accepted,
+            serverConnectionDropTimeout=PATIENCE,
+            **UNHURRIED,
         )
         trust = Certificate.loadPEM(stage.ca.read_bytes())
         endpoint = wrapClientTLS(
