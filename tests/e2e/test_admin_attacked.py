@@ -282,7 +282,7 @@ class Admin(EndToEnd):
         upstream = self.scripted(RecordingOrigin().converse)
         port = free_port()
         document = stage.configuration(
-            upstream.url, listen={"admin": f"{LOOPBACK}:{port}"}, timeouts={"drain": 30}
+            upstream.url, listen={"admin": f"{LOOPBACK}:{port}"}, timeouts={"drain": 600}
         )
         config = stage.config(document)
         proxy = stage.twistd("--config", str(config)).ready()
@@ -303,6 +303,7 @@ class Admin(EndToEnd):
         for draining in (False, True):
             self.assertEqual(status("/status.json", f"{LOOPBACK}:{port}"), 200)
             self.assertEqual(status("/status.json", "evil.example"), 421)
+            begun.sendall(b"X-More: a\r\n")  # or it would be closed as idle
             if not draining:
                 proxy.popen.terminate()
                 proxy.says("Draining")

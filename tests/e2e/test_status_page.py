@@ -20,6 +20,7 @@ from .browsers import Chromium, Firefox
 from .processes import (
     HOST,
     LOOPBACK,
+    PATIENCE,
     EndToEnd,
     Process,
     Stage,
@@ -28,6 +29,7 @@ from .processes import (
     toml,
     until,
 )
+from .test_process import LONG_DRAIN
 
 PICTURES = os.environ.get("AUTHPROXY_TEST_PICTURES", "")  # a directory, to look at them
 PHONE, DESK = 360, 1280
@@ -121,7 +123,8 @@ class PageTests(EndToEnd):
             "document.body.click()"
         )
         self.assertIsNone(self.browser.run("return window.hurt"))
-        self.assertIn("Content Security Policy", "".join(self.browser.console()))
+        # The browser tells the driver of it when it has the time.
+        until(lambda: "Content Security Policy" in "".join(self.browser.console()), "its refusal")
 
     def test_settings_stay_open(self) -> None:
         """When the page is drawn anew too."""
@@ -263,7 +266,7 @@ class ProxyTests(EndToEnd):
         self.proxy = stage.proxy(document | {"workers": workers})
 
     def ask(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE)
         self.addCleanup(connection.close)
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -274,7 +277,7 @@ class ProxyTests(EndToEnd):
 
     def draining(self, workers: int) -> None:
         stage = self.own_stage()
-        self.start(stage, stage.origin(HOST).port, workers)
+        self.start(stage, stage.origin(HOST).port, workers, timeouts=LONG_DRAIN)
         self.assertEqual(self.ask("/readyz"), (200, b"ready\n"))
         held = stage.connect(self.proxy)
         self.addCleanup(held.close)
