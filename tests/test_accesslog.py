@@ -10,7 +10,7 @@ import re
 import time
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,7 +19,8 @@ from authproxy.accesslog import BATCH, MOST, AccessLog
 from authproxy.trust import Client
 from authproxy.wire.heads import RequestHead
 
-SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
+from .examples import EXAMPLES
+
 LINE: dict[str, Any] = {
     "address": "192.0.2.1",
     "method": b"GET",
@@ -138,7 +139,7 @@ class SafetyTests(_Tests):
     def test_an_upstream_of_any_name(self) -> None:
         self.assertTrue(self.written(upstream="unix:/run/\xe9.sock").isascii())
 
-    @SETTINGS
+    @EXAMPLES
     @given(st.binary(max_size=100), st.binary(max_size=100), st.sampled_from(["combined", "json"]))
     def test_any_octets_are_one_line(self, target: bytes, agent: bytes, form: str) -> None:
         line = self.written(form, target=b"/" + target, user_agent=agent, referer=target)

@@ -19,15 +19,11 @@ from authproxy import config, crosschecks, files, values
 from authproxy.config import ConfigError, Problem, loads
 from authproxy.settings import GuardSettings, Settings, SiteSettings, Verify
 
+from .examples import EXAMPLES
+
 EXAMPLE = pathlib.Path(authproxy.__file__).parent.parent / "etc" / "authproxy.toml"
 SECTIONS = ("listen", "trust", "log", "tls", "timeouts", "limits", "pool", "health")
-SETTINGS = settings(
-    derandomize=True,
-    database=None,
-    max_examples=200,
-    deadline=None,
-    phases=(Phase.generate, Phase.shrink),
-)
+SETTINGS = settings(EXAMPLES, max_examples=200, phases=(Phase.generate, Phase.shrink))
 
 
 def problems(text: str, **overrides: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,6 +13,7 @@ from authproxy import forwarding
 from authproxy.trust import ADDRESS_FIELDS, UNIX_PEER, Client
 from authproxy.wire.heads import CHUNKED, UNTIL_CLOSE, Fields, RequestHead, ResponseHead
 
+from .examples import EXAMPLES
 from .wire.generated import token, value
 
 HOST = b"sso.example.com:8443"
@@ -34,7 +35,6 @@ CERTIFICATES: Fields = [
     (b"x-forwarded-client-cert", b"Hash=1"),
     (b"x-forwarded-tls-client-cert", b"MII"),
 ]
-SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
 
 
 def head_of(*fields: tuple[bytes, bytes], **how: int) -> RequestHead:
@@ -361,7 +361,7 @@ FIELDS = st.lists(st.tuples(NAMES | token.map(bytes.lower), NAMES | value), max_
 
 
 class AnyRequestTests(SynchronousTestCase):
-    @SETTINGS
+    @EXAMPLES
     @given(FIELDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 5, CHUNKED]))
     def test_whatever_is_sent(
         self, fields: Fields, trusted: bool, append: bool, upgrade: bool, length: int

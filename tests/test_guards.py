@@ -20,15 +20,12 @@ from authproxy.settings import GuardSettings, Settings, SiteSettings, Trust
 from authproxy.spellings import readings
 
 from . import http2_client
+from .examples import EXAMPLES
 from .transports import FakeTransport
 from .world import OK, World, fields_of, get, say
 
 SETTINGS = settings(
-    derandomize=True,
-    database=None,
-    max_examples=1000,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    EXAMPLES, max_examples=1000, phases=(Phase.explicit, Phase.generate, Phase.shrink)
 )
 INSIDER = "10.1.2.3"
 STRANGER = "198.51.100.7"

@@ -6,14 +6,15 @@ import json
 import re
 from email.utils import parsedate_to_datetime
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy import pages
 
+from .examples import EXAMPLES
+
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
-SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
 
 
 def media_type(accept: bytes | None) -> str:
@@ -51,7 +52,7 @@ class AcceptTests(SynchronousTestCase):
         ):
             self.assertEqual(media_type(accept), expected, accept)
 
-    @SETTINGS
+    @EXAMPLES
     @given(st.binary(max_size=200) | st.text("ahtmljsonplicx/;q=,.0123 *").map(str.encode))
     def test_any(self, accept: bytes) -> None:
         self.assertIn(media_type(accept), {"text/html", "application/json", "text/plain"})

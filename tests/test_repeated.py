@@ -13,6 +13,7 @@ from authproxy import pages
 from authproxy.settings import Settings, Trust
 from authproxy.wire.responses import COMPARED
 
+from .examples import EXAMPLES
 from .transports import FakeTransport
 from .wire import corpus
 from .wire.generated import REQUESTS, RESPONSES
@@ -21,7 +22,7 @@ from .world import World, get, say
 PEER = "198.51.100.7"
 REQUEST_ID = re.compile(rb"[0-9a-f]{16}")  # of pages of our own
 EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
-SETTINGS = settings(derandomize=True, database=None, max_examples=300, deadline=None)
+SETTINGS = settings(EXAMPLES, max_examples=300)
 BELIEVED = (
     b"X-Forwarded-For: 192.0.2.1, 10.0.0.9",
     b"X-Forwarded-Proto: https",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,10 +20,11 @@ from authproxy.trust import (
 )
 from authproxy.wire.heads import RequestHead
 
+from .examples import EXAMPLES
+
 BALANCER = "10.0.0.2"
 STRANGER = "198.51.100.7"
 INSIDE = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
-SETTINGS = settings(derandomize=True, database=None, max_examples=200, deadline=None)
 
 
 def client_of(
@@ -219,7 +220,7 @@ class AddressTests(SynchronousTestCase):
         client = client_of((b"x-forwarded-for", b"192.0.2.66, unix:"), networks=networks)
         self.assertEqual(client.address, BALANCER)
 
-    @SETTINGS
+    @EXAMPLES
     @given(st.lists(st.binary(max_size=60) | st.sampled_from([b"192.0.2.1", b"10.0.0.9", b","])))
     def test_always_one_address(self, values: list[bytes]) -> None:
         """Whatever a trusted peer passes on, the result is one address in its canonical form."""

@@ -18,7 +18,9 @@ from authproxy import forwarding
 from authproxy.trust import UNIX_PEER, TrustedProxies, direct, identify
 from authproxy.wire.heads import Fields, RequestHead
 
-SETTINGS = settings(derandomize=True, database=None, max_examples=400, deadline=None)
+from .examples import EXAMPLES
+
+SETTINGS = settings(EXAMPLES, max_examples=400)
 HOST = b"sso.example.com"
 FIELD = b"cf-connecting-ip"
 CDN = ["203.0.113.0/24", "2001:db8:cf::/48"]

@@ -16,6 +16,7 @@ from authproxy.settings import Limits, Listen, PoolSettings, Settings
 from authproxy.upstream.pool import Server
 from authproxy.wire.websocket import accept_value
 
+from ..examples import EXAMPLES
 from ..http2_client import Client, request
 from ..transports import FakeTransport
 from ..world import OK, World, fields_of, say
@@ -131,7 +132,7 @@ def switch(origin: FakeTransport) -> None:
 
 
 class FuzzTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=300)
+    @settings(EXAMPLES, max_examples=300)
     @given(st.lists(st.tuples(FRAMES, MEANWHILE), max_size=25), st.integers(1, 40))
     def test_nothing_escapes(self, script: list[tuple[bytes, str]], size: int) -> None:
         world = World(SETTINGS)

@@ -12,12 +12,14 @@ from hyperframe.frame import (
     PingFrame,
     SettingsFrame,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from authproxy.downstream.http2_gate import FRAMES_A_TURN, Budget, ConnectionFault, Gate
+
+from ..examples import EXAMPLES
 
 BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 GOODBYE = GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye")
@@ -49,7 +51,7 @@ class GateTests(SynchronousTestCase):
         gate = self.gate()
         self.assertEqual(b"".join([gate.admit(bytes([octet])) for octet in data]), wanted)
 
-    @settings(deadline=None, max_examples=200)
+    @EXAMPLES
     @given(
         st.lists(
             st.builds(

@@ -11,15 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from authproxy.nginx.draft import Draft, Kind, quoted, shown, toml
 from authproxy.nginx.reading import Directive, NginxError
 
+from ..examples import EXAMPLES
 from .translated import of_text, site
 
-SETTINGS = settings(
-    derandomize=True,
-    database=None,
-    max_examples=150,
-    deadline=None,
-    phases=(Phase.generate, Phase.shrink),
-)
+SETTINGS = settings(EXAMPLES, max_examples=150, phases=(Phase.generate, Phase.shrink))
 TEXTS = st.text(
     st.one_of(
         st.sampled_from("\"\\'\n\r\t\0\x0b\x1b\x7f\x85\u2028\u202e\ufeff[]{}=#;$ a"),

@@ -1,7 +1,6 @@
-"""How octets reach a parser: whole, octet by octet, cut in two everywhere; and hypothesis' bounds.
+"""How octets reach a parser: whole, octet by octet, cut in two everywhere.
 
-Importing this module loads the profile under which all generated tests run: the same examples on
-every run, and no database of failures.
+Importing this module loads the profile of generated tests, see examples.py.
 """
 
 from __future__ import annotations
@@ -9,23 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from hypothesis import HealthCheck, settings
-
 from authproxy.wire.bodies import reader_for
 from authproxy.wire.errors import ProtocolError
 from authproxy.wire.heads import Fields, HeadLimits, RequestHead, ResponseHead
 from authproxy.wire.requests import parse_request
 from authproxy.wire.responses import parse_response
 
-settings.register_profile(
-    "authproxy",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=200,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("authproxy")
+from .. import examples  # noqa: F401  # the profile
 
 T = TypeVar("T")
 H = TypeVar("H", RequestHead, ResponseHead)

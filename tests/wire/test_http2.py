@@ -13,6 +13,8 @@ from authproxy.wire import http2
 from authproxy.wire.errors import ProtocolError
 from authproxy.wire.heads import CHUNKED, Fields, HeadLimits, RequestHead, ResponseHead
 
+from ..examples import EXAMPLES
+
 LIMITS = HeadLimits()
 
 
@@ -202,7 +204,7 @@ class AgainstTheLibraryTests(SynchronousTestCase):
         st.builds(lambda a, b: a + b, pseudo, st.lists(st.tuples(names, values), max_size=2)),
     )
 
-    @settings(deadline=None, max_examples=400)
+    @settings(EXAMPLES, max_examples=400)
     @given(lists, st.booleans())
     def test_nothing_is_laxer(self, headers: Fields, ended: bool) -> None:
         flags = HeaderValidationFlags(
@@ -213,7 +215,7 @@ class AgainstTheLibraryTests(SynchronousTestCase):
         except H2Error:
             self.assertRaises(ProtocolError, parse, headers, ended)
 
-    @settings(deadline=None, max_examples=400)
+    @settings(EXAMPLES, max_examples=400)
     @given(lists, lists, st.booleans())
     def test_the_one_before_changes_nothing(self, one: Fields, two: Fields, ended: bool) -> None:
         for first, second in ((one, two), (two, one), (one, one)):
