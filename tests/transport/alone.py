@@ -20,7 +20,7 @@ from authproxy.settings import ListenAddress
 from authproxy.transport.binding import ListenError
 from authproxy.transport.listening import RETRY
 
-from .test_listening import Loop
+from .test_listening import Loop, queue
 
 
 def descriptors() -> dict[str, Any]:
@@ -30,6 +30,7 @@ def descriptors() -> dict[str, Any]:
     port = loop.listen(ListenAddress("tcp", "127.0.0.1", 0))
     where = port.getHost()
     clients = [socket.create_connection((where.host, where.port)) for _ in range(3)]
+    queue(port, 3)
     loop.listener.say = lambda message, kind, *_, **__: logged.append(kind)
     loop.turn(0)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -48,7 +49,7 @@ def descriptors() -> dict[str, Any]:
     loop.turn(5)
     for client in clients:
         client.send(b"hello")
-    loop.turn(5)
+    loop.until(lambda: all(opened.received for opened in loop.opened))
     return {
         "opened": [short, still, before_its_time, len(loop.opened)],
         "received": [opened.received.decode() for opened in loop.opened],
