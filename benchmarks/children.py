@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 20.0  # seconds for a server to listen, or to end
+PATIENCE = 60.0  # seconds for a server to listen, or to end
 _SCHEDULED = 2  # CPUCLOCK_SCHED: the low bits of a process's clock, see clock_getcpuclockid(3)
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _libc = ctypes.CDLL(None)
@@ -83,7 +83,10 @@ class Child:
         """Octets: the proportional set size, so shared pages count once."""
         total = 0
         for pid in family(self.pid):
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            try:
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            except OSError:  # ended meanwhile
+                continue
             total += sum(
                 int(line.split()[1]) * 1024
                 for line in rollup.splitlines()

@@ -104,7 +104,7 @@ class Well:
                     if sock is not None:
                         sock.close()
                     raw = socket.create_connection(
-                        ("127.0.0.1", self._siege.https), 20, ("127.0.0.3", 0)
+                        ("127.0.0.1", self._siege.https), TIMEOUT, ("127.0.0.3", 0)
                     )
                     sock = context.wrap_socket(raw, server_hostname="localhost")
                 sock.sendall(b"GET /well HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -147,7 +147,9 @@ def _many(siege: Siege, count: int, secure: bool, greet: bytes, source: str = ""
         address = source or f"127.0.{1 + number // 200}.1"
         port = siege.https if secure else siege.http
         try:
-            sock: socket.socket = socket.create_connection(("127.0.0.1", port), 20, (address, 0))
+            sock: socket.socket = socket.create_connection(
+                ("127.0.0.1", port), TIMEOUT, (address, 0)
+            )
             if context is not None:
                 sock = context.wrap_socket(sock, server_hostname="localhost")
             if greet:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 BUFFER = 65536
-TIMEOUT = 20.0  # seconds, for what blocks: connecting, the handshake
+TIMEOUT = 60.0  # seconds, for what blocks: connecting, the handshake
 AT_ONCE = 4  # connections that are opened at the same time
 
 

@@ -18,7 +18,7 @@ from benchmarks.proxies import PROXIES
 from benchmarks.work import QUICK, WORK, Figure
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 600  # seconds, on a machine that is far too slow
+PATIENCE = 1800  # seconds, on a machine that is far too slow
 SYSTEM = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 WITHOUT_PROGRAMS = "handshake,download,ws-small,latency"
 if sys.platform != "linux":

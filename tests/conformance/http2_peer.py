@@ -24,7 +24,7 @@ from .frames import PREFACE, ask, ping, settings
 PROBE = 10001  # the stream that shows whether the connection still serves
 BEGINNING = PREFACE + settings()
 _PING = b"sequence"
-_SILENCE = 15.0  # seconds: nothing came of what was allowed
+_SILENCE = 60.0  # seconds: nothing came of what was allowed
 
 
 @dataclass(frozen=True)

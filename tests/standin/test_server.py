@@ -82,7 +82,7 @@ def deflate_accepted(response: object) -> PerMessageDeflateResponseAccept | None
     return None
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another connection does."""
     for _ in range(int(seconds / 0.01)):
         if condition():
@@ -94,7 +94,7 @@ async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 class StandInCase(TestCase):
     """A stand-in that listens on loopback, and its clients."""
 
-    timeout = 20
+    timeout = 180  # seconds, on a machine that is far too slow
 
     def setUp(self) -> None:
         self.clock: Any = reactor
@@ -365,6 +365,7 @@ class BodyTests(StandInCase):
     async def test_stream_waits(self) -> None:
         client = await self.raw(b"GET /stream?bytes=1e12 HTTP/1.1\r\nHost: a\r\n\r\n")
         client.transport.pauseProducing()
+        await until(lambda: self.stand_in._channels)
         [channel] = self.stand_in._channels
         transport = cast(Any, channel.transport)
         await until(lambda: transport.producerPaused)

@@ -26,6 +26,8 @@ from authproxy.transport.sessions import Sessions
 from authproxy.transport.stream import Stream, TCPClient, UNIXClient
 from authproxy.upstream_tls import UpstreamTLS, VerificationError
 
+PATIENCE = 60  # seconds
+
 
 class Echo(Protocol):
     """Upstream."""
@@ -71,7 +73,7 @@ class Said(Protocol):
 
 
 class _Tests(TestCase):
-    timeout = 30
+    timeout = 2 * PATIENCE
 
     def setUp(self) -> None:
         real: Any = reactor
@@ -94,11 +96,11 @@ class _Tests(TestCase):
         return number
 
     def dial(
-        self, number: int, tls: Any = None, host: str = "127.0.0.1", tls_timeout: float = 10
+        self, number: int, tls: Any = None, host: str = "127.0.0.1", tls_timeout: float = PATIENCE
     ) -> Deferred[Stream]:
         upstream = Upstream("https" if tls else "http", "tcp", host, number)
         sessions = Sessions(tls, self.clock.seconds) if tls else None
-        return dial(self.view, upstream, sessions, timeout=10, tls_timeout=tls_timeout)
+        return dial(self.view, upstream, sessions, timeout=PATIENCE, tls_timeout=tls_timeout)
 
     @inlineCallbacks
     def converse(self, transport: Stream) -> Any:
@@ -141,7 +143,7 @@ class PlainTests(_Tests):
         port = self.reactor.listenUNIX(path, self.echoes)
         self.addCleanup(port.stopListening)
         upstream = Upstream("http", "unix", path=path)
-        transport = yield dial(self.view, upstream, None, timeout=10, tls_timeout=10)
+        transport = yield dial(self.view, upstream, None, timeout=PATIENCE, tls_timeout=PATIENCE)
         self.assertIsInstance(transport, UNIXClient)
         yield self.converse(transport)
 
@@ -287,12 +289,14 @@ class TLSTests(_Tests):
     @inlineCallbacks
     def test_session_that_upstream_does_not_take(self) -> Any:
         """Whether it hangs up or says nothing: the next handshake begins anew."""
-        for protocol, reason in ((HangUp, error.ConnectionLost), (Silent, DialTimeout)):
+        for protocol, seconds, reason in (
+            (HangUp, PATIENCE, error.ConnectionLost), (Silent, 0.2, DialTimeout),
+        ):  # fmt: skip
             sessions = Forgetful(self.tls(), self.clock.seconds)
             number = self.listen()
             self.echoes.protocol = protocol  # type: ignore[assignment]
             upstream = Upstream("https", "tcp", "127.0.0.1", number)
-            dialling = dial(self.view, upstream, sessions, timeout=10, tls_timeout=0.2)
+            dialling = dial(self.view, upstream, sessions, timeout=PATIENCE, tls_timeout=seconds)
             yield self.assertFailure(dialling, reason, SSL.SysCallError)
             self.assertTrue(sessions.forgot)
 
