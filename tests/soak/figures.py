@@ -12,6 +12,9 @@ from pathlib import Path
 from benchmarks.children import family
 
 WARM = 0.3  # the part of a run that is not judged
+# Seconds that a run must have before its memory says anything: until then a process that was just
+# started, or starts anew on a busy machine, makes all the difference.
+LEAST = 60.0
 MIB = 1 << 20
 LAST = 2 / 3  # from here on memory is compared with what was before
 GROWTH = 0.05  # of the most that there was before; and
@@ -60,8 +63,10 @@ class Figures:
     @property
     def grown(self) -> bool:
         """Whether memory is not flat: its peak at the end is above the one before. A worker that
-        was killed makes a trough, which no slope would survive."""
+        was killed makes a trough, which no slope would survive. Of a short run nobody knows."""
         end = self.samples[-1][0]
+        if end < LEAST:
+            return False
         before = max(octets for seconds, octets, _ in self.samples if seconds <= LAST * end)
         after = max(octets for seconds, octets, _ in self.samples if seconds >= LAST * end)
         return after > before * (1 + GROWTH) + SLACK

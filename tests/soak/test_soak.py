@@ -78,6 +78,8 @@ class Judgement(SynchronousTestCase):
         for slope, grown in ((0, False), (0.01, False), (1, True)):
             figures.samples = [(t, int((100 + slope * t) * MIB), 9) for t in range(100)]
             self.assertEqual(figures.grown, grown)
+        figures.samples = [(t / 2, int((100 + t) * MIB), 9) for t in range(100)]
+        self.assertFalse(figures.grown)  # it was too short
         # A worker was killed, and is replaced.
         figures.samples = [(t, (100 if 40 < t < 60 else 170) * MIB, 9) for t in range(100)]
         self.assertFalse(figures.grown)
