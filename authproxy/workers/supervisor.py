@@ -38,7 +38,9 @@ from .process import Worker
 TICK = 1.0  # seconds between two looks at the workers; they report as often
 MOST_SILENT = 20  # ticks: a worker that says nothing for so long hangs ...
 MOST_SILENT_AT_FIRST = 60  # ... or while it starts: a busy machine may need a while
-IMPATIENT = 1.0  # seconds that the second SIGTERM leaves to workers
+# Seconds that the second SIGTERM leaves to workers: one that is killed loses the access lines of
+# what it cuts.
+IMPATIENT = 5.0
 # A worker that lived for so many seconds is replaced at once; one that dies young again and again
 # has a fault that a busy loop of starts would not cure.
 SETTLED = 10.0
