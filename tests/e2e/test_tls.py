@@ -244,7 +244,7 @@ class Upstream(EndToEnd):
         stranger = self.stage.file("stranger.pem", trustme.CA().cert_pem.bytes())
         proxy = self._proxy("system", ca=stranger)
         self.assertEqual(self._status(proxy), 502)
-        self._cures(proxy)
+        self.assertEqual(self._cures(proxy).keys(), {"ca", "pin"})
 
     def test_ca(self) -> None:
         self.assertEqual(self._status(self._proxy(f"ca:{self.stage.ca}")), 200)
@@ -262,6 +262,7 @@ class Upstream(EndToEnd):
         self.assertEqual(self._status(proxy), 502)
         cures = self._cures(proxy)
         self.assertIn(f"it is not for {WRONG}, but for {HOST}", proxy.stderr)
+        self.assertEqual(cures.keys(), {"upstream_server_name", "pin"})
         self.assertEqual(cures["upstream_server_name"], HOST)
 
     def test_cures_work(self) -> None:
@@ -290,9 +291,8 @@ class Upstream(EndToEnd):
         }
         cures = {}
         for name, pattern in found.items():
-            match = re.search(pattern, said, re.MULTILINE)
-            assert match is not None, said
-            cures[name] = match[1]
+            if match := re.search(pattern, said, re.MULTILINE):
+                cures[name] = match[1]
         return cures
 
     def test_off(self) -> None:
