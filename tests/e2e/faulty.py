@@ -48,8 +48,11 @@ _wall, _resolve = time.time, socket.getaddrinfo
 _clock, _names = os.environ["WORLD_CLOCK"], os.environ["WORLD_NAMES"]
 
 def _time():
-    with open(_clock) as file:
-        return _wall() + float(file.read())
+    try:
+        with open(_clock) as file:
+            return _wall() + float(file.read())
+    except FileNotFoundError:  # the test is over: a worker that survives its supervisor has to end
+        return _wall()
 
 def _getaddrinfo(host, *rest, **more):
     if isinstance(host, bytes):
