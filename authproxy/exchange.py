@@ -201,6 +201,8 @@ class Exchange:
         self._trailers = trailers
         if not self._leasing:
             self._lease()
+        elif self.site is not None:
+            self.site.pool.waiter_completed(self)
 
     def refuse(self, error: ProtocolError) -> None:
         """What came of the request is not HTTP, or too much: answer that, or abort."""

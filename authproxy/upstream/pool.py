@@ -108,6 +108,11 @@ class Pool:
             displaced.lease_failed(NoCapacity(_FULL))
         return None
 
+    def waiter_completed(self, waiter: Waiter) -> None:
+        """All of its request is here. (So who is displaced has no further request behind it, which
+        would displace the next: with 80 of them that went too deep.)"""
+        self._queue.completed(waiter)
+
     def forget_waiter(self, waiter: Waiter) -> None:
         """This one no longer wants a connection."""
         self._queue.forget(waiter)

@@ -2,11 +2,13 @@
 
 Requests that are whole go first, in order. Behind them are those of whose content the client has
 to send more: it decides for how long they keep a connection. With 2,000 of them that ask to be told
-to go on (13 kB a second) most others waited for seconds, and some in vain.
+to go on (13 kB a second) most others waited for seconds, and some in vain. One that becomes whole
+while it waits takes its place among the first.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from typing import NamedTuple, Protocol
 
@@ -69,6 +71,16 @@ class Queue(deque[Waiting]):
         for entry in self:
             if entry.waiter is waiter:
                 self.remove(entry)
+                return
+
+    def completed(self, waiter: Waiter) -> None:
+        """All of this one's request is here by now: its place is by when it began to wait."""
+        for entry in self:
+            if entry.waiter is waiter:
+                self.remove(entry)
+                place = bisect(self, entry.until, 0, self.whole, key=lambda other: other.until)
+                self.insert(place, entry._replace(whole=True))
+                self.whole += 1
                 return
 
     def displaced(self) -> Waiter | None:
