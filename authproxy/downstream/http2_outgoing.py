@@ -45,7 +45,7 @@ class Sender(Protocol):
 class Outgoing:
     """The response of one stream: `pending` octets of content, then perhaps its end.
 
-    `queued` says that it is in the turns' queue; `waits` that its own window is empty.
+    `queued` says that it is in the turns' queue; `waits` that it found its own window empty.
     """
 
     __slots__ = (
@@ -161,10 +161,12 @@ class Outgoing:
         opened in turn, a few octets each, for ever. (Of what the kernel holds the turns know.)
         """
         turns = self._turns
+        stream = turns.h2.streams.get(self._number)  # `waits` is of when it last had its turn
+        waits = stream is None or stream.outbound_flow_control_window <= 0
         taken = self._sent - self._sent_before
-        if not self.waits:
+        if not waits:
             taken = turns.sent - self._all_before
-        if turns.too_little(taken) and (self.waits or not turns.blocked):
+        if turns.too_little(taken) and (waits or not turns.blocked):
             self.deadline = NEVER
             self._sender.response_stalled()
         else:

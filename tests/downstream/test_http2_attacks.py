@@ -392,6 +392,22 @@ class StallTests(_Tests):
             client.transport.buffered -= 6100
         self.assertEqual(client.transport.ended, "")
 
+    def test_windows_opened_for_a_stream_whose_turn_does_not_come(self) -> None:
+        """Its window was empty; then it is the kernel that is full, of what is for others."""
+        client, number, _ = self.opened(50_000, window=100)
+        client.transport.buffered = 500_000
+        client.server.turns.pauseProducing()
+        client.raw(WindowUpdateFrame(number, 50_000))
+        for _ in range(13):
+            client.world.advance(5)
+            client.transport.buffered -= 3000
+        client.transport.buffered = 0
+        client.server.turns.resumeProducing()
+        client.h2.increment_flow_control_window(50_000, number)
+        client.talk()
+        self.assertIsNone(client.reset(number))
+        self.assertTrue(client.ended(number))
+
     def test_windows_that_are_opened_in_turn(self) -> None:
         """Now its own is what the stream waits for, now the connection's."""
         client, number, _ = self.opened(90_000)
