@@ -102,9 +102,9 @@ class Outgoing:
         self._turns.queue(self)
 
     def count_beside(self, octets: int) -> None:
-        """So many are kept until the end, of the request."""
+        """So many are kept of the request: until the end, or until this is said again."""
+        self._turns.changed(octets - self._beside)
         self._beside = octets
-        self._turns.changed(octets)
 
     def end(self, trailers: Fields) -> None:
         """The content is complete."""
@@ -179,8 +179,7 @@ class Outgoing:
             self._pending = b""
             self._start = 0
         if self._beside:
-            self._turns.changed(-self._beside)
-            self._beside = 0
+            self.count_beside(0)
         self._ended = False
         self.deadline = NEVER
         self._turns.gateway.deadlines.discard(self)

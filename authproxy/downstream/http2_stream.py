@@ -247,6 +247,7 @@ class Stream:
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         assert self._tunnel is not None
+        self._outgoing.count_beside(0)
         self._send_headers(http2.switching_fields(head), False)
         if early:
             self._outgoing.content(early)

@@ -619,6 +619,17 @@ class WebSocketTests(_Tests):
         self.client.transport.finish()
         self.assertEqual(opening.tunnels, 0)
 
+    def test_its_head_is_not_kept(self) -> None:
+        """Nor does it count with what waits: with 16 kB of cookies 8,000 WebSockets had all."""
+        self.client.h2.send_headers(1, self.handshake((b"cookie", b"x" * 16_000)))
+        self.client.talk()
+        self.assertEqual(self.world.gateway.waiting.octets // 1000, 16)
+        self.agree()
+        self.assertEqual(self.client.status(1), 200)
+        self.assertEqual(self.world.gateway.waiting.octets, 0)
+        self.client.transport.finish()
+        self.assertEqual(self.world.gateway.waiting.octets, 0)
+
     def test_malformed(self) -> None:
         for fields, status in (
             ([f if f[0] != b":protocol" else (f[0], b"tcp") for f in self.handshake()], 501),
