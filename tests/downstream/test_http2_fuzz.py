@@ -27,6 +27,12 @@ SETTINGS = evolve(
     limits=evolve(Limits(), http2_streams=4, requests_per_connection=5),
     pool=evolve(PoolSettings(), connections=2),
 )
+# One connection to upstream, for whom some wait.
+FEW = evolve(
+    SETTINGS,
+    limits=evolve(Limits(), http2_streams=8),
+    pool=evolve(PoolSettings(), connections=1, waiting=2),
+)
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
@@ -40,13 +46,21 @@ def block(*fields: tuple[bytes, bytes], method: bytes = b"GET") -> bytes:
     return bytes(Encoder().encode([(name, value, True) for name, value in headers]))
 
 
+LARGE = (b"cookie", b"a" * 9000)
 BLOCKS = st.sampled_from(
     [
         block(),
         block(method=b"POST"),
         block((b"content-length", b"3"), method=b"POST"),
         block((b"expect", b"100-continue"), method=b"POST"),
-        block((b"sec-websocket-version", b"13"), (b":protocol", b"websocket"), method=b"CONNECT"),
+        block((b":protocol", b"websocket"), (b"sec-websocket-version", b"13"), method=b"CONNECT"),
+        block(
+            (b":protocol", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+            LARGE,
+            method=b"CONNECT",
+        ),
+        block(LARGE, method=b"POST"),
         block((b"x", b"\n")),
         b"\x88",
         b"\xff\xff\xff\xff\xff\x0f",
@@ -74,11 +88,28 @@ FRAMES = st.one_of(
     st.builds(frame, st.integers(0, 16), FLAGS, NUMBERS, st.binary(max_size=12)),
     st.binary(min_size=1, max_size=20),
 )  # fmt: skip
+ASKED = [
+    block(method=b"POST"),
+    block((b"expect", b"100-continue"), method=b"POST"),
+    block((b":protocol", b"websocket"), (b"sec-websocket-version", b"13"), method=b"CONNECT"),
+    block(
+        (b":protocol", b"websocket"), (b"sec-websocket-version", b"13"), LARGE, method=b"CONNECT"
+    ),
+    block(LARGE, method=b"POST"),
+]
+# What a client does that makes no mistake: it asks, and then sends, takes or cancels on a stream.
+DEEDS = st.one_of(
+    st.builds(lambda asked, ends: (1, 4 | ends, asked), st.sampled_from(ASKED), st.booleans()),
+    st.sampled_from(
+        [(0, 0, b"abc"), (0, 1, b""), (3, 0, bytes(4)), (8, 0, (5).to_bytes(4))]
+    ),
+)  # fmt: skip
 # What happens between two segments: upstream speaks, the client's transport is full, time passes.
 # and dials fail at once; what is sent is held for the end of a batch of events.
 MEANWHILE = st.sampled_from(
     ["", "", "", "ok", "more", "switch", "close", "full", "empty", "wait", "drain", "fail", "hold"]
 )
+OFTEN = st.one_of(st.sampled_from(["switch", "ok", "close", "full"]), MEANWHILE)
 
 
 def refuse(server: Server) -> Deferred[Any]:
@@ -142,16 +173,51 @@ class FuzzTests(SynchronousTestCase):
                 if client.transport.connected and client.transport.ended != "abort":
                     client.transport.protocol.dataReceived(data[start : start + size])
             release(client)
+            self.assert_counted(world, client)
             happen(world, client, what)
         release(client)
+        self.assert_counted(world, client)
         self.assertEqual(self.flushLoggedErrors(), [])
+        self.assert_over(world, client)
+
+    def assert_over(self, world: World, client: Client) -> None:
+        """Nothing is left where the client is gone, and upstream."""
         client.transport.finish()
         for origin in world.origins:
             if origin.connected:
                 origin.finish()
         world.advance(11)  # relay_flush
         gateway = world.gateway
-        self.assertEqual(gateway.exchanges, 0)
+        self.assertEqual((gateway.exchanges, gateway.waiting.octets), (0, 0))
+        self.assertEqual(client.opening.tunnels, 0)
         self.assertEqual((gateway.connections, gateway.relays), (set(), set()))
         self.assertEqual([server.leased for server in world.pool.servers], [0])
         self.assertEqual(len(world.deadlines), 3)  # the pool's, what counts faults, and what waits
+
+    @settings(EXAMPLES, max_examples=300)
+    @given(st.lists(st.tuples(DEEDS, st.integers(0, 3), OFTEN), max_size=25))
+    def test_streams_come_and_go(self, script: list[tuple[Any, int, str]]) -> None:
+        world = World(FEW)
+        client = Client(world)
+        client.opening.most_tunnels = 2
+        last = -1
+        for (kind, flags, payload), back, what in script:
+            last += 2 * (kind == 1)
+            number = last if kind == 1 else max(1, last - 2 * back)
+            if client.transport.connected and client.transport.ended != "abort" and last > 0:
+                client.transport.protocol.dataReceived(frame(kind, flags, number, payload))
+            release(client)
+            self.assert_counted(world, client)
+            happen(world, client, what)
+        release(client)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assert_over(world, client)
+
+    def assert_counted(self, world: World, client: Client) -> None:
+        """WebSockets, and what waits: as the streams have them."""
+        streams = client.server.streams.values()
+        self.assertEqual(client.opening.tunnels, sum(s._tunnel is not None for s in streams))
+        octets = sum(s._outgoing.pending + s._outgoing._beside for s in streams)
+        self.assertEqual((client.server.turns.octets, world.gateway.waiting.octets), (octets,) * 2)
+        queue = world.pool._queue
+        self.assertEqual(queue.whole, sum(entry.whole for entry in queue))
