@@ -52,12 +52,14 @@ class Outgoing:
         "_all_before",
         "_beside",
         "_ended",
+        "_last",
         "_number",
         "_pending",
         "_sender",
         "_sent",
         "_sent_before",
         "_start",
+        "_taken_before",
         "_trailers",
         "_turns",
         "deadline",
@@ -79,7 +81,8 @@ class Outgoing:
         self._start = 0
         self._ended = False
         self._trailers: Fields = []
-        self._sent = self._sent_before = self._all_before = 0
+        self._sent = self._sent_before = self._all_before = self._taken_before = 0
+        self._last = 0  # of what the turns sent, where our last octet was when we began to wait
 
     @property
     def pending(self) -> int:
@@ -122,6 +125,7 @@ class Outgoing:
             if size <= 0:
                 self.waits = True
                 if self.deadline == NEVER:
+                    self._last = self._turns.sent + WRITE_SIZE  # what is made is counted later
                     self._measure()
                 return 0
         ends = self._ended and size == left
@@ -148,9 +152,11 @@ class Outgoing:
         return size
 
     def _measure(self) -> None:
-        gateway = self._turns.gateway
+        turns = self._turns
+        gateway = turns.gateway
         self._sent_before = self._sent
-        self._all_before = self._turns.sent
+        self._all_before = turns.sent
+        self._taken_before = turns.taken
         self.deadline = gateway.now() + gateway.timeouts.write_stall
         gateway.deadlines.add(self)
 
@@ -158,19 +164,21 @@ class Outgoing:
         """It had to wait for its window. Does the client take nearly nothing?
 
         Of a stream whose own window has room by now, or all streams: else both windows could be
-        opened in turn, a few octets each, for ever. (Of what the kernel holds the turns know.)
+        opened in turn, a few octets each, for ever. (Of what the kernel holds the turns know.) And
+        it cannot open a window for what is still on its way.
         """
         turns = self._turns
         stream = turns.h2.streams.get(self._number)  # `waits` is of when it last had its turn
         waits = stream is None or stream.outbound_flow_control_window <= 0
-        taken = self._sent - self._sent_before
-        if not waits:
-            taken = turns.sent - self._all_before
-        if turns.too_little(taken) and (waits or not turns.blocked):
+        sent = self._sent - self._sent_before if waits else turns.sent - self._all_before
+        taken = turns.taken - self._taken_before if self._taken_before < self._last else 0
+        if not turns.too_little(sent):
+            self._last = turns.sent
+        elif turns.too_little(taken) and (waits or not turns.blocked):
             self.deadline = NEVER
             self._sender.response_stalled()
-        else:
-            self._measure()
+            return
+        self._measure()
 
     def forget(self) -> None:
         """Nothing of it goes out any more."""
@@ -209,7 +217,7 @@ class Turns:
         self._flushing = False  # send_unsent will be called
         self.blocked = False
         self._stalled = False  # its connection window is empty, and there is something for it
-        self.sent = self._sent_before = 0
+        self.sent = self._sent_before = self._taken_before = 0
         self._uptake = Uptake(gateway.limits, gateway.timeouts)
         transport.registerProducer(self, True)
         gateway.deadlines.add(self)
@@ -300,11 +308,16 @@ class Turns:
         gateway = self.gateway
         return octets < max(1, gateway.limits.body_rate * gateway.timeouts.write_stall)
 
+    @property
+    def taken(self) -> int:
+        """About how much of what was sent is not on its way any more."""
+        return self.sent - self._transport.outstanding
+
     def _measure(self) -> None:
         """Begin, or cease, to measure what the client takes of its connection window."""
-        self._sent_before = self.sent
         self.deadline = NEVER
         if self._stalled:
+            self._sent_before, self._taken_before = self.sent, self.taken
             self.deadline = self.gateway.now() + self.gateway.timeouts.write_stall
 
     def deadline_passed(self, now: float) -> None:
@@ -314,7 +327,8 @@ class Turns:
             stalled = self._uptake.too_little(outstanding)
             self.deadline = self._uptake.restart(outstanding, now)
         else:
-            stalled = self.too_little(self.sent - self._sent_before)
+            sent, taken = self.sent - self._sent_before, self.taken - self._taken_before
+            stalled = self.too_little(max(sent, taken))
             self._measure()
         if stalled:
             self.gateway.count_refused("the client did not read its response")

@@ -408,6 +408,59 @@ class StallTests(_Tests):
         self.assertIsNone(client.reset(number))
         self.assertTrue(client.ended(number))
 
+    def on_its_way(self, window: int, to_connection: int) -> tuple[Client, int]:
+        """A client whose window is empty, and 300 kB of that are still on their way to it."""
+        client = self.client()
+        client.h2.update_settings({4: window})
+        if to_connection:
+            client.h2.increment_flow_control_window(to_connection)
+        client.talk()
+        number = client.ask()
+        client.transport.buffered = 300_000
+        say(client.world.origins[-1], b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n")
+        for _ in range(9):
+            say(client.world.origins[-1], b"x" * 100_000)
+        return client, number
+
+    def took(self, client: Client, octets: int, seconds: int) -> None:
+        for _ in range(seconds):
+            client.world.advance(1)
+            client.transport.buffered = max(0, client.transport.buffered - octets)
+
+    def test_a_window_whose_content_is_on_its_way(self) -> None:
+        """Who takes it slowly opens the window when he has it; then it is for him to do so."""
+        for window, more in ((400_000, 1 << 20), (1 << 20, 400_000)):
+            client, number = self.on_its_way(window, more)
+            self.took(client, 2000, 170)
+            client.talk()
+            self.assertEqual((client.reset(number), client.transport.ended), (None, ""))
+            self.took(client, 0, 125)
+            client.talk()
+            ended = (client.reset(number), client.transport.ended)
+            self.assertIn(ended, [(ErrorCodes.CANCEL, ""), (None, "abort")])
+
+    def test_one_whose_content_is_not_taken(self) -> None:
+        for window, more in ((400_000, 1 << 20), (1 << 20, 400_000)):
+            client, number = self.on_its_way(window, more)
+            self.took(client, 400, 62)
+            client.talk()
+            ended = (client.reset(number), client.transport.ended)
+            self.assertIn(ended, [(ErrorCodes.CANCEL, ""), (None, "abort")])
+
+    def test_what_is_on_its_way_of_others(self) -> None:
+        """It excuses nobody who had all of his own."""
+        client, number = self.on_its_way(400_000, 1 << 24)
+        self.took(client, 2500, 100)
+        other = client.ask(request(b"/other"))
+        say(client.world.origins[-1], b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n")
+        for _ in range(4):
+            say(client.world.origins[-1], b"x" * 100_000)
+        client.transport.buffered += 400_000
+        self.took(client, 2500, 150)
+        self.assertGreater(client.transport.buffered, 0)
+        client.talk()
+        self.assertEqual((client.reset(number), client.reset(other)), (ErrorCodes.CANCEL, None))
+
     def test_windows_that_are_opened_in_turn(self) -> None:
         """Now its own is what the stream waits for, now the connection's."""
         client, number, _ = self.opened(90_000)
