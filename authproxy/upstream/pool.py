@@ -27,12 +27,15 @@ from ..sitecounts import SiteCounts
 from .connection import Connection
 from .dials import Dial, Dials
 from .queue import Queue, Waiter, Waiting
-from .room import LOOK, make_room
+from .room import LEAST, LOOK, make_room
 from .server import Server, by_load
 
 # Seconds that a connection beyond pool.idle is kept. Closed at once, those that a burst needs would
 # be dialled again and again: with 128 requests under way and 32 idle, 199 us each instead of 34.
 EXCESS = 2.0
+# One of so many connections is for uploads, also while whole requests wait without end. They may
+# keep one for room.LEAST; then they give way.
+UPLOADS = 8
 # A peer's close is known at once while the reactor turns; what may have come since its last turn is
 # asked for when a connection was idle for longer than this many seconds.
 PEEK_AFTER = 0.5
@@ -58,7 +61,7 @@ class Pool:
         self._dials = Dials(self.servers, deadlines, dial, self._dialled, self._dial_failed)
         self._settings = settings
         self._deadlines = deadlines
-        self._queue = Queue()
+        self._queue = Queue(LEAST * UPLOADS / settings.connections, deadlines.now())
         self._closed = False
         self._retired = False
         self._making_room = False
@@ -183,6 +186,7 @@ class Pool:
 
     def _assign(self) -> None:
         """Serve who waits, as far as connections are there or may be made."""
+        self._queue.share(self._deadlines.now())
         while (entry := self._first_for_used()) is not None:
             connection = self._take_idle()
             if connection is None:

@@ -3,7 +3,8 @@
 Requests that are whole go first, in order. Behind them are those of whose content the client has
 to send more: it decides for how long they keep a connection. With 2,000 of them that ask to be told
 to go on (13 kB a second) most others waited for seconds, and some in vain. One that becomes whole
-while it waits takes its place among the first.
+while it waits takes its place among the first. So does, now and then, another: else a site that is
+as busy as it can be would serve none of them.
 """
 
 from __future__ import annotations
@@ -41,11 +42,16 @@ class Waiting(NamedTuple):
 
 
 class Queue(deque[Waiting]):
-    """The next comes first. `whole` is how many of them are."""
+    """The next comes first. `whole` is how many of them are, or go with those.
 
-    def __init__(self) -> None:
+    `every` so many seconds one that is not may.
+    """
+
+    def __init__(self, every: float, now: float) -> None:
         super().__init__()
         self.whole = 0
+        self._every = every
+        self._share_at = now + every
 
     def add(self, entry: Waiting) -> None:
         """Behind those who are like it."""
@@ -82,6 +88,12 @@ class Queue(deque[Waiting]):
                 self.insert(place, entry._replace(whole=True))
                 self.whole += 1
                 return
+
+    def share(self, now: float) -> None:
+        """Let the first of those that are not whole go with those that are, if it is time."""
+        if now >= self._share_at and 0 < self.whole < len(self):
+            self._share_at = now + self._every
+            self.completed(self[self.whole].waiter)
 
     def displaced(self) -> Waiter | None:
         """Of those that are not whole, who came last: it waits no more. None: there is none."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from authproxy.deadlines import Deadlines
 from authproxy.errors import ConnectFailed, NotVerified, Starved, TimedOut
-from authproxy.settings import Limits, Timeouts, Upstream
+from authproxy.settings import Limits, PoolSettings, Timeouts, Upstream
 from authproxy.transport.dialling import DialTimeout, TransportReactor
 from authproxy.transport.resolving import NameTimeout
 from authproxy.upstream.connection import Connection
@@ -92,7 +92,7 @@ class DialTests(TestCase):
     def server(self, port: int) -> Server:
         upstream = Upstream("http", "tcp", "127.0.0.1", port)
         self.dialler = Dialler(self.view, {}, self.deadlines, Timeouts(), Limits(buffer=4321))
-        pool = Pool((upstream,), None, self.deadlines, self.dialler.dial)  # type: ignore[arg-type]
+        pool = Pool((upstream,), PoolSettings(), self.deadlines, self.dialler.dial)
         return pool.servers[0]
 
     @inlineCallbacks

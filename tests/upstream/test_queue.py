@@ -15,14 +15,15 @@ from ..examples import EXAMPLES
 from ..http2_client import Client, request
 from ..transports import FakeTransport
 from ..world import OK, World, get, say
-from .pools import Waiter
+from .pools import PoolTests, Waiter
 
 WAIT = 5.0
+EVERY = 3.0
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
             ["whole", "whole", "upload", "upload", "next", "one", "forget", "displaced", "completed",
-             "overdue"]
+             "share", "overdue"]
         ),
         st.integers(0, 9),
     ),
@@ -35,7 +36,8 @@ class QueueTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.now = 0.0
-        self.queue = Queue()
+        self.queue = Queue(EVERY, self.now)
+        self.share_at = EVERY
         self.came: list[Waiting] = []
 
     def expected(self) -> list[Waiting]:
@@ -79,6 +81,13 @@ class QueueTests(SynchronousTestCase):
             self.queue.completed(entry.waiter)
             self.came[self.came.index(entry)] = entry._replace(whole=True)
 
+    def share(self, _: int) -> None:
+        self.queue.share(self.now)
+        entry = self.chosen(0, whole=False)
+        if self.now >= self.share_at and entry and self.queue.whole:
+            self.share_at = self.now + EVERY
+            self.came[self.came.index(entry)] = entry._replace(whole=True)
+
     def overdue(self, _: int) -> None:
         over = [entry for entry in self.expected() if entry.until <= self.now]
         self.assertEqual(self.queue.overdue(self.now), [entry.waiter for entry in over])
@@ -98,6 +107,25 @@ class QueueTests(SynchronousTestCase):
             self.assertEqual(self.queue.whole, sum(entry.whole for entry in self.came))
             first = min((entry.until for entry in self.came), default=NEVER)
             self.assertEqual(self.queue.until, first)
+
+
+class ShareTests(PoolTests):
+    def test_uploads_while_whole_requests_never_end(self) -> None:
+        """They have an eighth of the connections: as many are given to them in the time after
+        which they may have to give way."""
+        pool = self.pool(connections=16, wait=60)
+        busy = self.served(pool, 16)
+        uploads = [Waiter(False) for _ in range(20)]
+        for upload in uploads:
+            pool.take(upload)
+        for _ in range(12):
+            busy.append(self.take(pool))
+            self.advance(0.5)
+            busy.pop(0).end()
+        self.assertEqual(
+            [upload.connection is not None for upload in uploads[:5]], [True] * 4 + [False]
+        )
+        self.assertEqual(pool.waiting, 20)
 
 
 class UploadTests(SynchronousTestCase):
