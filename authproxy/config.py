@@ -58,6 +58,7 @@ _CURES_OF_TOML = {
     "Expected newline": "Each setting has a line of its own, and texts stand in quotes.",
     "Cannot overwrite": "It is there twice: remove one of them.",
     "Cannot declare": "It is there twice: put the settings of both below one of them.",
+    "Invalid hex value": "Write \\\\ for a backslash, or the text in single quotes.",
     "Unescaped": "Write \\\\ for it, or the text in single quotes.",
 }
 _LISTS = ("http", "https", "host")

@@ -7,6 +7,7 @@ Each check raises ValueError with a sentence that says what is wrong and what to
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -139,8 +140,9 @@ def _list(made: Converter, shape: Any) -> Callable[[Any, Any], Any]:
             value = [text(value)]
         if not isinstance(value, list):
             cure = f" Write [{shown(value)}]." if isinstance(value, str) else ""
-            if item is ListenAddress and type(value) is int and 0 < value < 1 << 16:
-                cure = f' Write ["[::]:{value}"].'
+            port = re.fullmatch('"?:?([1-9][0-9]{0,4})"?', shown(value))
+            if item is ListenAddress and port is not None and int(port[1]) < 1 << 16:
+                cure = f' Write ["[::]:{port[1]}"].'
             raise ValueError(f"must be a list in brackets, not {shown(value)}.{cure}")
         return tuple(made.structure(value, several))
 
@@ -172,7 +174,8 @@ def choice(value: Any, allowed: tuple[str, ...]) -> str:
     """One of a few words."""
     if value not in allowed:
         words = " or ".join(f'"{word}"' for word in allowed)
-        close = get_close_matches(str(value).lower(), allowed, 1, 0.6)
+        given = str(value).lower()  # a number with another digit is no slip
+        close = get_close_matches(given, allowed, 1, 0.6 if re.search("[a-z]", given) else 1.0)
         hint = f' Did you mean "{close[0]}"?' if close else ""
         raise ValueError(f"must be {words}, not {shown(value)}.{hint}")
     return str(value)

@@ -312,14 +312,19 @@ class WordsTests(SynchronousTestCase):
         """Each begins as the parser of this Python says it: else it would never be shown."""
         for text in (
             "a = b", 'a = "b\n', 'a = "b', "a = [1 2]", "a: 1", "= 1", "[a", "a = 1 2",
-            "a = 1\na = 2\n", "[a]\n[a]\n", 'a = "\\d"',
+            "a = 1\na = 2\n", "[a]\n[a]\n", 'a = "\\d"', 'a = "C:\\users"',
         ):  # fmt: skip
             [said] = problems(text)
             self.assertRegex(said, r"f.toml: this is not TOML: .*\)\. [A-Z].*\.\Z")
 
+    def test_a_port_where_a_list_is_wanted(self) -> None:
+        for written in ("8443", '"8443"', '":8443"'):
+            self.assertIn('Write ["[::]:8443"].', problems(f"[listen]\nhttps = {written}")[0])
+
     def test_nothing_like_it(self) -> None:
         """ "error" would be the opposite of what was meant."""
         self.assertNotIn("Did you mean", problems('[log]\nlevel = "verbose"')[0])
+        self.assertNotIn("Did you mean", problems('[tls]\nminimum_version = "1.1"')[0])
         self.assertIn('Did you mean "warn"?', problems('[log]\nlevel = "warning"')[0])
 
     def test_unknown_keys(self) -> None:
