@@ -16,7 +16,7 @@ PURE = (
     "wire", "trust", "forwarding", "sites", "spellings", "guards", "pages", "settings",
     "places", "values", "crosschecks", "config", "toml",
 )  # fmt: skip
-LINES_OF_MODULE = 400
+LINES_OF_MODULE = 375
 LINES_OF_FUNCTION = 60
 
 
