@@ -24,7 +24,7 @@ The layers, from the bytes up; a module imports only from those above it in this
     upstream/           connections to authentik, and the pool that keeps them
     carrier, exchange   one request and its final response, whatever carries it
     relay               bytes both ways after a 101
-    waiting             how much of responses waits for clients, in all
+    waiting             how much waits for clients, in all
     gateway             what all exchanges share: sites, trust, limits, answers made here
     downstream/         connections from clients
     announcement, metrics, admin/
